@@ -1,0 +1,3 @@
+"""
+The ``realize`` command.
+"""

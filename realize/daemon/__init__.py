@@ -1,0 +1,3 @@
+"""
+The twistd service that offers this host's directories to known peers.
+"""

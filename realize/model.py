@@ -1,0 +1,306 @@
+"""
+What stores tell each other: plain values, the same in memory and on the wire.
+
+They are msgspec structs encoded as arrays, so the order of their fields is part of
+the protocol: new fields go to the end, with a default.  Paths are canonical bytes
+(:class:`realize.paths.RelativePath`), relative to the root of their store.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+from realize.errors import PeerError, peer_error
+
+#: Bytes in a BLAKE3 digest.
+DIGEST_SIZE: Final = 32
+
+#: A kept prefix is compared in steps of this many bytes, so that a tail of zeros
+#: left by a power cut costs one step and not the whole partial.
+PREFIX_STEP: Final = 64 * 1024 * 1024
+
+#: Most files, ranges or pieces in one batch.
+MAX_BATCH: Final = 1024
+
+#: Most bytes in one batch of ranges or pieces.
+MAX_BATCH_BYTES: Final = 3 * 1024 * 1024
+
+
+class Value(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """
+    The common form: immutable, compact, and free of reference cycles.
+    """
+
+
+class File(Value):
+    """
+    One version of one regular file at the source.
+
+    :ivar size: bytes.
+    :ivar mtime_ns: modification time, nanoseconds since 1970.
+    :ivar mode: permission bits (0o777 at most).
+    :ivar identity: tells this version from any other; opaque outside its store.
+    """
+
+    path: bytes
+    size: int
+    mtime_ns: int
+    mode: int
+    identity: bytes
+
+
+class Directory(Value):
+    """
+    A directory that holds listed files, directly or further down.
+
+    :ivar mode: permission bits (0o777 at most).
+    """
+
+    path: bytes
+    mode: int
+
+
+#: Why something found by a listing is not among its files.  ``unreadable`` is a
+#: failure, ``kept`` a warning, the others are counted.
+NoticeKind = Literal["symlink", "special", "partial", "unreadable", "kept"]
+
+
+class Notice(Value):
+    """
+    Something found by a listing that is not moved, or deserves a word.
+
+    :ivar kind: ``symlink``; ``special`` (device, socket, pipe); ``partial`` (a name
+        that looks like a file under construction); ``unreadable`` (a directory or
+        file that could not be looked at); ``kept`` (a file put back after a crash,
+        under another name).
+    :ivar text: the reason, for ``unreadable`` and ``kept``.
+    """
+
+    path: bytes
+    kind: NoticeKind
+    text: str = ""
+
+
+class Page(Value):
+    """
+    A part of a listing, in the order of the file system.
+
+    :ivar directories: every directory above a file of this page, parents first, so
+        that each page can be understood alone.
+    :ivar next: cursor of the page that follows; 0 after the last.
+    :ivar now_ns: the time at the source, nanoseconds since 1970, against which ages
+        are reckoned.
+    """
+
+    files: list[File]
+    directories: list[Directory]
+    notices: list[Notice]
+    next: int
+    now_ns: int
+
+
+class Failure(Value, tag="!"):
+    """
+    Why one file of a batch was not done; takes the place of its result.
+
+    :ivar code: :attr:`realize.errors.PeerError.code`.
+    """
+
+    code: str
+    text: str
+
+    @classmethod
+    def of(cls, error: PeerError) -> Failure:
+        """
+        The outcome that stands for *error*.
+        """
+        return cls(error.code, str(error))
+
+    @property
+    def error(self) -> PeerError:
+        """
+        The exception this stands for.
+        """
+        return peer_error(self.code, self.text)
+
+
+class Offer(Value):
+    """
+    A file the destination is asked about.
+
+    :ivar size: bytes it will have; writes beyond are refused.
+    """
+
+    path: bytes
+    size: int
+
+
+class Held(Value, tag="held"):
+    """
+    What the destination already has of a file.
+
+    :ivar partial: bytes in the partial; 0 without one.
+    :ivar present: bytes in the file of this name; -1 without one.
+    :ivar version: tells this version of the present file from any other; opaque,
+        empty without one.
+    """
+
+    partial: int = 0
+    present: int = -1
+    version: bytes = b""
+
+
+class Prefix(Value):
+    """
+    The first *length* bytes of a version of a file; all of it if *length* is its size.
+    """
+
+    path: bytes
+    identity: bytes
+    length: int
+
+
+class Digests(Value, tag="digests"):
+    """
+    BLAKE3 digests of ever longer beginnings of a file.
+
+    :ivar steps: of the first :data:`PREFIX_STEP` bytes, of twice as many, and so on;
+        the last is of the whole length asked for.  Always at least one.
+    """
+
+    steps: list[bytes]
+
+
+class Range(Value):
+    """
+    Bytes wanted of a version of a file.
+
+    :ivar length: bytes; 0 only for an empty file.
+    """
+
+    path: bytes
+    identity: bytes
+    offset: int
+    length: int
+
+
+class Extent(Value, tag="extent"):
+    """
+    Bytes read: this many, at the place in the payload that follows the extents before.
+
+    :ivar digest: BLAKE3 of the whole file, if this range ends the file and its bytes
+        were read in ascending order without a gap; otherwise empty.
+    """
+
+    length: int
+    digest: bytes = b""
+
+
+class Piece(Value):
+    """
+    Bytes for a partial, taken in turn from the payload.
+
+    A piece at offset 0 begins the partial anew.  A piece with *keep* carries no
+    bytes: it asks how much of the partial may stay, and the next piece begins there.
+    Other pieces continue where the one before ended.
+
+    :ivar keep: digests as in :class:`Digests`, of the first *offset* bytes.
+    """
+
+    path: bytes
+    offset: int
+    length: int
+    keep: list[bytes] = []
+
+
+class Written(Value, tag="written"):
+    """
+    :ivar size: bytes now in the partial.
+    """
+
+    size: int
+
+
+class Finish(Value):
+    """
+    A file to be made final.
+
+    :ivar size: bytes.
+    :ivar digest: BLAKE3 of the whole file.
+    :ivar mode: permission bits (0o777 at most).
+    :ivar mtime_ns: nanoseconds since 1970.
+    """
+
+    path: bytes
+    size: int
+    digest: bytes
+    mode: int
+    mtime_ns: int
+
+
+#: How a file came to be final.
+How = Literal["written", "replaced", "present", "renamed"]
+
+
+class Finished(Value, tag="finished"):
+    """
+    The file is verified, durable and under its name.
+
+    :ivar how: ``written`` (a new name), ``replaced`` (an old file gave way),
+        ``present`` (no byte was written: it was there already) or ``renamed`` (moved
+        inside one file system).
+    :ivar version: as in :class:`Held`.
+    """
+
+    how: How
+    version: bytes = b""
+
+
+#: ``now``: check, hide, check again, unlink.  ``hide``: only as far as hidden, so
+#: that the destination can be asked whether its file is still there.  ``unlink`` and
+#: ``restore`` end a ``hide``.
+RemovalStep = Literal["now", "hide", "unlink", "restore"]
+
+
+class Removal(Value):
+    """
+    A version of a source file that is safe at the destination and may go.
+
+    :ivar digest: BLAKE3 of what was moved.
+    """
+
+    path: bytes
+    identity: bytes
+    digest: bytes
+    step: RemovalStep = "now"
+
+
+class Removed(Value, tag="removed"):
+    """
+    :ivar found: False if the file was gone already, as after an answer that was
+        lost with its connection.
+    """
+
+    found: bool = True
+
+
+class Place(Value):
+    """
+    Where a store's root is, in a form that can be compared but not read.
+
+    Tokens are BLAKE3 digests of boot id, device and inode.
+
+    :ivar root: token of the root; empty if it does not exist yet.
+    :ivar chain: tokens of the root, if it exists, and of every directory above it.
+    """
+
+    root: bytes
+    chain: list[bytes]
+
+    def overlaps(self, other: Place) -> bool:
+        """
+        Whether one root is the other, or inside it.
+        """
+        return self.root in other.chain or other.root in self.chain

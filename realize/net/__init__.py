@@ -1,0 +1,3 @@
+"""
+What lies below the protocol: keys, TLS, addresses, limits on bytes per second.
+"""

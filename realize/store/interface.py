@@ -1,0 +1,178 @@
+"""
+What a store can do, whether it is on this host or a peer's.
+
+Rules common to all operations:
+
+- A batch holds at most :data:`~realize.model.MAX_BATCH` items and
+  :data:`~realize.model.MAX_BATCH_BYTES` bytes.  Its answer has one result per item,
+  in the same order; one that failed is a :class:`~realize.model.Failure`.
+- An exception means that the whole operation did nothing: a
+  :class:`~realize.errors.PeerError` if the store says so, or
+  :class:`~realize.errors.PeerGone` if a remote store lost its connection, after
+  which it is not known whether the operation took place.
+- Operations may be begun without waiting for the ones before.  Those that name the
+  same file take effect in the order in which they were begun; others in any order.
+- Names that arrive are checked by the store (:class:`~realize.errors.UnsafePath`).
+- Cancelling an operation gives up the answer, not the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from realize.model import (
+    Digests,
+    Directory,
+    Extent,
+    Failure,
+    File,
+    Finish,
+    Finished,
+    Held,
+    Offer,
+    Page,
+    Piece,
+    Place,
+    Prefix,
+    Range,
+    Removal,
+    Removed,
+    Written,
+)
+
+
+class Store(Protocol):
+    """
+    A root opened for one run; closed, with all it holds, by :meth:`close`.
+    """
+
+    @property
+    def name(self) -> str:
+        """
+        What messages call it: a path, or ``PEER:DIRECTORY/SUBDIR``.
+        """
+
+    async def place(self) -> Place:
+        """
+        Where the root is, to find out whether two stores are the same place.
+        """
+
+    async def close(self) -> None:
+        """
+        Give up everything held: partials stay on disk, open files are closed,
+        hidden files are put back.  Waits for what is being committed.
+        """
+
+
+class Source(Store, Protocol):
+    """
+    A store that files are taken from.
+    """
+
+    async def list(self, cursor: int) -> Page:
+        """
+        A page of the listing.
+
+        The walk goes on where the page before ended; it holds one open listing per
+        level, and nothing per file.
+
+        :param cursor: 0 begins a new walk; otherwise :attr:`Page.next` of the page
+            before.
+        :raises BadRequest: *cursor* is not the next of the present walk.
+        :raises DirectoryGone: the root has vanished.
+        """
+
+    async def digest(self, files: Sequence[Prefix]) -> Sequence[Digests | Failure]:
+        """
+        Read and digest beginnings of files.
+
+        A length of 0 only checks that the file could be taken: identity, and nobody
+        writing.  A later :meth:`read` from where a digest ended needs no second pass.
+        """
+
+    async def read(
+        self, ranges: Sequence[Range]
+    ) -> tuple[Sequence[Extent | Failure], bytes]:
+        """
+        Read parts of files.
+
+        After the last byte of a file it is checked again that it is the version
+        asked for (:class:`~realize.errors.SourceChanged` if not).
+
+        :returns: the extents and, joined, their bytes.
+        """
+
+    async def remove(
+        self, files: Sequence[Removal], prune: bool = False
+    ) -> Sequence[Removed | Failure]:
+        """
+        Delete files that are still the version that was moved.
+
+        :param prune: remove directories too that this left empty, and their parents,
+            but never the root.
+        """
+
+
+class Destination(Store, Protocol):
+    """
+    A store that files are put into.  It is never listed.
+    """
+
+    async def offer(
+        self,
+        files: Sequence[Offer],
+        directories: Sequence[Directory],
+        reserve: bool = True,
+    ) -> Sequence[Held | Failure]:
+        """
+        Ask what is there already and announce what will be written.
+
+        Safe to repeat.  Without *reserve* nothing is changed or held, and the answer
+        says what would be: this is how a dry run asks.  With it, space is reserved
+        until the file is finished or the store closed, missing directories are
+        created, and the files may be written.
+
+        :param directories: those above the files, parents first, with the modes to
+            create them with.  One that is missing here gets a default mode.
+        """
+
+    async def compare(self, files: Sequence[Finish]) -> Sequence[Held | Failure]:
+        """
+        Whether the present files have the content described; changes nothing.
+
+        :class:`~realize.errors.DigestMismatch` if not, or
+        :class:`~realize.errors.NoSuchFile`.
+        """
+
+    async def write(
+        self, pieces: Sequence[Piece], payload: bytes | memoryview
+    ) -> Sequence[Written | Failure]:
+        """
+        Write into partials of files that were offered.
+
+        Once a piece failed, all that follow for the same file fail in the same way
+        until it is offered again.
+
+        :param payload: the bytes of all pieces, joined; as long as the sum of their
+            lengths.
+        """
+
+    async def finish(self, files: Sequence[Finish]) -> Sequence[Finished | Failure]:
+        """
+        Verify, make durable, put under the final name, and make that durable.
+
+        From the partial that this store wrote; without one, from the present file if
+        it has the digest, which is made durable again all the same.  The group is
+        committed together.  Safe to repeat: an answer lost with its connection is
+        asked for again.
+        """
+
+    async def adopt(
+        self, source: Source, files: Sequence[File], directories: Sequence[Directory]
+    ) -> Sequence[Finished | Failure] | None:
+        """
+        Move files that are on the same file system by renaming them.
+
+        :returns: None if these two stores cannot; nothing has been done then.
+        """

@@ -1,0 +1,7 @@
+"""
+Everything is in ``setup.cfg``.
+"""
+
+from setuptools import setup
+
+setup()
