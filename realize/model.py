@@ -34,7 +34,7 @@ class Value(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """
 
 
-class File(Value):
+class File(Value, frozen=True):
     """
     One version of one regular file at the source.
 
@@ -51,7 +51,7 @@ class File(Value):
     identity: bytes
 
 
-class Directory(Value):
+class Directory(Value, frozen=True):
     """
     A directory that holds listed files, directly or further down.
 
@@ -67,7 +67,7 @@ class Directory(Value):
 NoticeKind = Literal["symlink", "special", "partial", "unreadable", "kept"]
 
 
-class Notice(Value):
+class Notice(Value, frozen=True):
     """
     Something found by a listing that is not moved, or deserves a word.
 
@@ -83,7 +83,7 @@ class Notice(Value):
     text: str = ""
 
 
-class Page(Value):
+class Page(Value, frozen=True):
     """
     A part of a listing, in the order of the file system.
 
@@ -101,7 +101,7 @@ class Page(Value):
     now_ns: int
 
 
-class Failure(Value, tag="!"):
+class Failure(Value, frozen=True, tag="!"):
     """
     Why one file of a batch was not done; takes the place of its result.
 
@@ -126,7 +126,7 @@ class Failure(Value, tag="!"):
         return peer_error(self.code, self.text)
 
 
-class Offer(Value):
+class Offer(Value, frozen=True):
     """
     A file the destination is asked about.
 
@@ -137,7 +137,7 @@ class Offer(Value):
     size: int
 
 
-class Held(Value, tag="held"):
+class Held(Value, frozen=True, tag="held"):
     """
     What the destination already has of a file.
 
@@ -152,7 +152,7 @@ class Held(Value, tag="held"):
     version: bytes = b""
 
 
-class Prefix(Value):
+class Prefix(Value, frozen=True):
     """
     The first *length* bytes of a version of a file; all of it if *length* is its size.
     """
@@ -162,7 +162,7 @@ class Prefix(Value):
     length: int
 
 
-class Digests(Value, tag="digests"):
+class Digests(Value, frozen=True, tag="digests"):
     """
     BLAKE3 digests of ever longer beginnings of a file.
 
@@ -173,7 +173,7 @@ class Digests(Value, tag="digests"):
     steps: list[bytes]
 
 
-class Range(Value):
+class Range(Value, frozen=True):
     """
     Bytes wanted of a version of a file.
 
@@ -186,7 +186,7 @@ class Range(Value):
     length: int
 
 
-class Extent(Value, tag="extent"):
+class Extent(Value, frozen=True, tag="extent"):
     """
     Bytes read: this many, at the place in the payload that follows the extents before.
 
@@ -198,7 +198,7 @@ class Extent(Value, tag="extent"):
     digest: bytes = b""
 
 
-class Piece(Value):
+class Piece(Value, frozen=True):
     """
     Bytes for a partial, taken in turn from the payload.
 
@@ -215,7 +215,7 @@ class Piece(Value):
     keep: list[bytes] = []
 
 
-class Written(Value, tag="written"):
+class Written(Value, frozen=True, tag="written"):
     """
     :ivar size: bytes now in the partial.
     """
@@ -223,7 +223,7 @@ class Written(Value, tag="written"):
     size: int
 
 
-class Finish(Value):
+class Finish(Value, frozen=True):
     """
     A file to be made final.
 
@@ -244,7 +244,7 @@ class Finish(Value):
 How = Literal["written", "replaced", "present", "renamed"]
 
 
-class Finished(Value, tag="finished"):
+class Finished(Value, frozen=True, tag="finished"):
     """
     The file is verified, durable and under its name.
 
@@ -264,7 +264,7 @@ class Finished(Value, tag="finished"):
 RemovalStep = Literal["now", "hide", "unlink", "restore"]
 
 
-class Removal(Value):
+class Removal(Value, frozen=True):
     """
     A version of a source file that is safe at the destination and may go.
 
@@ -277,7 +277,7 @@ class Removal(Value):
     step: RemovalStep = "now"
 
 
-class Removed(Value, tag="removed"):
+class Removed(Value, frozen=True, tag="removed"):
     """
     :ivar found: False if the file was gone already, as after an answer that was
         lost with its connection.
@@ -286,7 +286,7 @@ class Removed(Value, tag="removed"):
     found: bool = True
 
 
-class Place(Value):
+class Place(Value, frozen=True):
     """
     Where a store's root is, in a form that can be compared but not read.
 
