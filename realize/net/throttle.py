@@ -1,0 +1,252 @@
+"""
+Limits in bytes per second: a token bucket, and a bound that can change while in use.
+
+Accounting is by reservation.  Whoever wants to send takes the bytes from the bucket
+first, which may put it into debt, and sends them once the debt is paid off.  So
+nothing is ever sent early, a late timer costs no speed (the bucket goes on filling
+meanwhile), and senders that share a bucket are served in the order in which they
+asked, which gives equal shares to senders that ask for equal slices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from typing import Final
+
+from attrs import define, field, validators
+from twisted.internet.interfaces import IReactorTime
+
+#: Slowest and fastest limit that can be set, in bytes per second.
+MIN_RATE: Final = 128
+MAX_RATE: Final = 1 << 50
+
+#: How many seconds' worth of bytes idle time can save up.  It has to cover the longest
+#: time for which the reactor may be busy with something else, or high rates are not
+#: reached; it is also how far one second may exceed the limit.
+BURST_SECONDS: Final = 0.1
+
+#: A slice is this many seconds' worth of the slowest limit it has to pass, within
+#: these bounds in bytes.  Short slices keep low rates smooth and shares equal.
+SLICE_SECONDS: Final = 0.05
+MIN_SLICE: Final = 64
+MAX_SLICE: Final = 64 * 1024
+
+
+@define
+class TokenBucket:
+    """
+    Bytes that may pass, refilled at a steady rate; empty at the start.
+
+    A take is never refused: the balance may go negative, and the caller is told how
+    long the debt lasts.
+
+    :ivar rate: refill, in bytes per second; greater than zero.
+    :ivar burst: most bytes that idle time can save up; greater than zero.
+    """
+
+    rate: float = field(validator=validators.gt(0))
+    burst: float = field(validator=validators.gt(0))
+    _now: float
+    _balance: float = field(init=False, default=0.0)
+
+    def take(self, nbytes: int, now: float) -> float:
+        """
+        Spend *nbytes* and return the wait, in seconds, until out of debt.
+
+        :param now: monotonic seconds, from ``IReactorTime.seconds``; a clock that
+            steps backwards counts as standing still.
+        """
+        wait = self.wait(now)
+        self._balance -= nbytes
+        return max(wait, -self._balance / self.rate)
+
+    def wait(self, now: float) -> float:
+        """
+        The seconds until out of debt, if nothing else is taken.
+        """
+        if now > self._now:
+            refilled = self._balance + (now - self._now) * self.rate
+            self._balance = min(refilled, self.burst)
+            self._now = now
+        return max(0.0, -self._balance / self.rate)
+
+    def refund(self, nbytes: int) -> None:
+        """
+        Put back what was taken and not sent.
+        """
+        self._balance = min(self._balance + nbytes, self.burst)
+
+    def change(self, rate: float, burst: float, now: float) -> None:
+        """
+        Go on at another rate.
+
+        A debt is not made longer in time by a lower rate: what passed before was
+        admitted under the old one.
+        """
+        self.wait(now)
+        if self._balance < 0 and rate < self.rate:
+            self._balance *= rate / self.rate
+        self.rate, self.burst = rate, burst
+        self._balance = min(self._balance, burst)
+
+
+class Limit:
+    """
+    The bound of one scope in one direction; may be set, changed and lifted in use.
+
+    Several parties can have a say (this end's administrator, a peer); each states a
+    rate or none, and the smallest holds.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._bucket: TokenBucket | None = None
+        self._claims: dict[Hashable, int] = {}
+        self._watchers: dict[Callable[[], None], None] = {}
+
+    @property
+    def rate(self) -> int | None:
+        """
+        The bytes per second that hold now; None without a limit.
+        """
+        return min(self._claims.values(), default=None)
+
+    def claim(self, party: Hashable, rate: int | None) -> None:
+        """
+        State what one party wants; None withdraws it.
+
+        Those who wait are told at once.
+
+        :param rate: bytes per second.
+        :raises ValueError: outside :data:`MIN_RATE` to :data:`MAX_RATE`.
+        """
+        if rate is None:
+            self._claims.pop(party, None)
+        elif MIN_RATE <= rate <= MAX_RATE:
+            self._claims[party] = rate
+        else:
+            raise ValueError(
+                f"a limit is {MIN_RATE} to {MAX_RATE} bytes per second, got {rate}"
+            )
+        self._apply()
+
+    def claimed(self, party: Hashable) -> int | None:
+        """
+        What one party has stated last.
+        """
+        return self._claims.get(party)
+
+    def _apply(self) -> None:
+        rate = self.rate
+        now = self._clock.seconds()
+        if rate is None:
+            if self._bucket is None:
+                return
+            self._bucket = None
+        else:
+            burst = max(1.0, rate * BURST_SECONDS)
+            if self._bucket is None:
+                self._bucket = TokenBucket(rate, burst, now)
+            elif self._bucket.rate == rate:
+                return
+            else:
+                self._bucket.change(rate, burst, now)
+        for watcher in list(self._watchers):
+            watcher()
+
+    def watch(self, changed: Callable[[], None]) -> None:
+        """
+        Call *changed* after every change of the rate, in the order of registration.
+        """
+        self._watchers[changed] = None
+
+    def unwatch(self, changed: Callable[[], None]) -> None:
+        """
+        End what :meth:`watch` began.
+        """
+        self._watchers.pop(changed, None)
+
+    def take(self, nbytes: int) -> float:
+        """
+        As :meth:`TokenBucket.take`; 0 without a limit.
+        """
+        if self._bucket is None:
+            return 0.0
+        return self._bucket.take(nbytes, self._clock.seconds())
+
+    def wait(self) -> float:
+        """
+        As :meth:`TokenBucket.wait`; 0 without a limit.
+        """
+        return self._bucket.wait(self._clock.seconds()) if self._bucket else 0.0
+
+    def refund(self, nbytes: int) -> None:
+        """
+        As :meth:`TokenBucket.refund`.
+        """
+        if self._bucket is not None:
+            self._bucket.refund(nbytes)
+
+
+class Passage:
+    """
+    The limits that one connection has to pass in one direction.
+
+    :param changed: called when any of them changes.
+    """
+
+    def __init__(self, limits: Iterable[Limit], changed: Callable[[], None]) -> None:
+        self._limits: list[Limit] = []
+        self._changed = changed
+        for limit in limits:
+            self.join(limit)
+
+    def join(self, limit: Limit) -> None:
+        """
+        Add a limit to those that have to be passed.
+        """
+        self._limits.append(limit)
+        limit.watch(self._changed)
+        self._changed()
+
+    def leave(self) -> None:
+        """
+        Have nothing more to do with any limit.
+        """
+        for limit in self._limits:
+            limit.unwatch(self._changed)
+        self._limits.clear()
+
+    @property
+    def rate(self) -> int | None:
+        """
+        The smallest of the limits; None if there is none.
+        """
+        rates = [limit.rate for limit in self._limits]
+        return min((rate for rate in rates if rate is not None), default=None)
+
+    def take(self, nbytes: int) -> float:
+        """
+        Take from every limit; the wait is the longest, in seconds.
+        """
+        return max((limit.take(nbytes) for limit in self._limits), default=0.0)
+
+    def wait(self) -> float:
+        """
+        The longest wait, in seconds, if nothing more is taken.
+        """
+        return max((limit.wait() for limit in self._limits), default=0.0)
+
+    def refund(self, nbytes: int) -> None:
+        """
+        Put back what was taken and not sent.
+        """
+        for limit in self._limits:
+            limit.refund(nbytes)
+
+
+def slice_size(rate: int) -> int:
+    """
+    How many bytes to send at a time under a limit of *rate* bytes per second.
+    """
+    return max(MIN_SLICE, min(MAX_SLICE, int(rate * SLICE_SECONDS)))

@@ -1,0 +1,404 @@
+"""
+The throttled transport: every byte of every connection passes here, below TLS.
+
+Towards the transport it is a protocol and the transport's producer; towards TLS it is
+the transport and a consumer.  Three things may hold writes back, and each is
+remembered separately: the transport's buffer is full, a limit has to be waited for,
+or nothing is queued because nothing was written.  Two things may hold reading back:
+the protocol above asked for it, or a limit on what is received was exceeded.  On a
+transport ``pauseProducing`` means "stop reading" and on a producer "stop writing",
+so :class:`_WriteShaper` is an object of its own.
+
+Without a limit a write goes straight through.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, Final, cast
+
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IProtocol,
+    IProtocolFactory,
+    IPushProducer,
+    IReactorTime,
+    ITransport,
+)
+from twisted.internet.protocol import connectionDone
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from realize.net.throttle import Limit, Passage, slice_size
+
+#: The producer above is paused while more bytes than this are queued.
+QUEUE_BYTES: Final = 64 * 1024
+
+#: Reading is paused only for waits longer than this, in seconds: a sender who was told
+#: of the limit keeps to it by itself, and what is read here is for one who does not.
+RECEIVE_SLACK: Final = 0.1
+
+
+class Shared:
+    """
+    The limits of one scope that connections can share, one a direction.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self.send = Limit(clock)
+        self.receive = Limit(clock)
+
+
+@implementer(IPushProducer)
+class _WriteShaper:
+    """
+    The way out: a queue, the limits, and the producer above.
+
+    :ivar sent: bytes given to the transport so far.
+    :ivar waited: seconds for which bytes were held back by a limit.
+    """
+
+    def __init__(self, transport: Any, clock: IReactorTime, idle: Callable[[], None]):
+        self._transport = transport
+        self._clock = clock
+        self._idle = idle
+        self._queue: deque[memoryview] = deque()
+        self._queued = 0
+        self._reserved = 0
+        self._timer: IDelayedCall | None = None
+        self._timer_since = 0.0
+        self._full = False
+        self._producer: IPushProducer | None = None
+        self._producer_paused = False
+        self._slice: int | None = None
+        self.exempt = True
+        self.passage = Passage((), self.limits_changed)
+        self.sent = 0
+        self.waited = 0.0
+
+    # -- called from above
+
+    def write(self, data: bytes) -> None:
+        if self.exempt:
+            self.passage.take(len(data))
+            self.sent += len(data)
+            self._transport.write(data)
+        elif self._slice is None and not self._queue and not self._full:
+            self.sent += len(data)
+            self._transport.write(data)
+        elif data:
+            self._queue.append(memoryview(data))
+            self._queued += len(data)
+            self._pump()
+
+    def register(self, producer: IPushProducer) -> None:
+        if self._producer is not None:
+            raise RuntimeError("a producer is registered already")
+        self._producer = producer
+        self._producer_paused = False
+        self._tell_producer()
+
+    def unregister(self) -> None:
+        self._producer = None
+
+    @property
+    def empty(self) -> bool:
+        return not self._queue
+
+    def queued(self) -> int:
+        return self._queued
+
+    # -- called by the transport
+
+    def pauseProducing(self) -> None:
+        self._full = True
+        self._tell_producer()
+
+    def resumeProducing(self) -> None:
+        self._full = False
+        self._pump()
+
+    def stopProducing(self) -> None:
+        """
+        The connection is gone: drop what is queued and stop the timer.
+        """
+        self._release()
+        self._queue.clear()
+        self._queued = 0
+        self.passage.leave()
+        if self._producer is not None:
+            self._producer.stopProducing()
+
+    # -- the pump
+
+    def limits_changed(self) -> None:
+        """
+        What waits was reserved under other limits: give it back and ask again.
+        """
+        self._release()
+        rate = self.passage.rate
+        self._slice = None if rate is None else slice_size(rate)
+        self._pump()
+
+    def _release(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._stop_timer()
+            self.passage.refund(self._reserved)
+            self._reserved = 0
+
+    def _stop_timer(self) -> None:
+        self._timer = None
+        self.waited += self._clock.seconds() - self._timer_since
+
+    def _pump(self) -> None:
+        while self._queue and self._timer is None and not self._full:
+            head = self._queue[0]
+            nbytes = len(head) if self._slice is None else min(self._slice, len(head))
+            wait = self.passage.take(nbytes)
+            if wait > 0:
+                self._reserved = nbytes
+                self._timer_since = self._clock.seconds()
+                self._timer = self._clock.callLater(wait, self._wake)
+            else:
+                self._send(nbytes)
+        self._tell_producer()
+        if not self._queue:
+            self._idle()
+
+    def _wake(self) -> None:
+        self._stop_timer()
+        nbytes, self._reserved = self._reserved, 0
+        self._send(nbytes)
+        self._pump()
+
+    def _send(self, nbytes: int) -> None:
+        head = self._queue.popleft()
+        if nbytes < len(head):
+            self._queue.appendleft(head[nbytes:])
+            head = head[:nbytes]
+        self._queued -= nbytes
+        self.sent += nbytes
+        self._transport.write(bytes(head))
+
+    def _tell_producer(self) -> None:
+        if self._producer is None:
+            return
+        # Resumed only when the queue has run low, not at each slice.
+        most = QUEUE_BYTES // 2 if self._producer_paused else QUEUE_BYTES
+        pause = self._full or self._queued > most
+        if pause != self._producer_paused:
+            self._producer_paused = pause
+            if pause:
+                self._producer.pauseProducing()
+            else:
+                self._producer.resumeProducing()
+
+
+class ThrottledConnection(ProtocolWrapper):
+    """
+    One connection, seen from both sides; made by :class:`ThrottledFactory`.
+
+    :ivar own: the limits of this connection alone.
+    :ivar received: bytes that have arrived so far.
+    """
+
+    factory: ThrottledFactory
+
+    def __init__(self, factory: ThrottledFactory, wrapped: IProtocol) -> None:
+        super().__init__(factory, wrapped)
+        self._clock = factory.clock
+        self.own = Shared(self._clock)
+        self.received = 0
+        self._closing = False
+        self._paused_above = False
+        self._read_timer: IDelayedCall | None = None
+
+    def makeConnection(self, transport: ITransport) -> None:
+        # ITransport alone says nothing of producers; what TCP gives is both.
+        self._below = cast(Any, transport)
+        self._out = _WriteShaper(transport, self._clock, self._drained)
+        self._in = Passage((), self._receive_limits_changed)
+        self._below.registerProducer(self._out, True)
+        for shared in (self.own, *self.factory.shared):
+            self.join(shared)
+        super().makeConnection(transport)
+
+    # -- limits
+
+    def join(self, shared: Shared) -> None:
+        """
+        Obey limits shared with other connections, beside those obeyed already.
+        """
+        self._out.passage.join(shared.send)
+        self._in.join(shared.receive)
+
+    def begin_holding(self) -> None:
+        """
+        From now on bytes wait for the limits.
+
+        Until this is called they are counted, and may put the buckets into debt, but
+        are not held back: a handshake is short and has a deadline.
+        """
+        self._out.exempt = False
+
+    @property
+    def sent(self) -> int:
+        """
+        Bytes given to the network so far.
+        """
+        return self._out.sent
+
+    @property
+    def waited(self) -> float:
+        """
+        Seconds for which a limit has held back bytes to be sent.
+        """
+        return self._out.waited
+
+    @property
+    def queued(self) -> int:
+        """
+        Bytes held back at the moment.
+        """
+        return self._out.queued()
+
+    @property
+    def send_rate(self) -> int | None:
+        """
+        The smallest limit on what is sent, in bytes per second; None without one.
+        """
+        return self._out.passage.rate
+
+    @property
+    def receive_rate(self) -> int | None:
+        """
+        The smallest limit on what is received, in bytes per second; None without one.
+        """
+        return self._in.rate
+
+    # -- the transport that the protocol above sees
+
+    def write(self, data: bytes) -> None:
+        if not self._closing:
+            self._out.write(data)
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        self.write(b"".join(data))
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        if not streaming:
+            raise RuntimeError("only push producers (streaming=True) are taken")
+        self._out.register(producer)
+
+    def unregisterProducer(self) -> None:
+        self._out.unregister()
+
+    def loseConnection(self) -> None:
+        """
+        Close once everything queued has been sent, at the speed the limits allow.
+        """
+        if not self._closing:
+            self._closing = True
+            self.disconnecting = 1
+            self._drained()
+
+    def _drained(self) -> None:
+        if self._closing and self._out.empty:
+            self._below.unregisterProducer()
+            self._below.loseConnection()
+
+    def abortConnection(self) -> None:
+        """
+        Close at once; what is queued is dropped.
+        """
+        self._closing = True
+        self._below.abortConnection()
+
+    def pauseProducing(self) -> None:
+        """
+        The protocol above wants nothing to read.
+        """
+        self._paused_above = True
+        self._below.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """
+        The protocol above wants to read again; a limit may still hold it back.
+        """
+        self._paused_above = False
+        if self._read_timer is None:
+            self._below.resumeProducing()
+
+    def stopProducing(self) -> None:
+        self.loseConnection()
+
+    # -- the protocol that the transport sees
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += len(data)
+        if self._in.rate is not None:
+            self._in.take(len(data))
+            self._hold_reading()
+        super().dataReceived(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._in.leave()
+        self._stop_read_timer()
+        self._out.stopProducing()
+        super().connectionLost(reason)
+
+    # -- holding reading back
+
+    def _hold_reading(self) -> None:
+        wait = self._in.wait()
+        if wait <= RECEIVE_SLACK or self._out.exempt or self._read_timer is not None:
+            return
+        self._below.pauseProducing()
+        self._read_timer = self._clock.callLater(wait, self._read_again)
+
+    def _read_again(self) -> None:
+        self._read_timer = None
+        if not self._paused_above:
+            self._below.resumeProducing()
+
+    def _stop_read_timer(self) -> bool:
+        if self._read_timer is None:
+            return False
+        self._read_timer.cancel()
+        self._read_timer = None
+        return True
+
+    def _receive_limits_changed(self) -> None:
+        if self._stop_read_timer():
+            self._hold_reading()
+            if self._read_timer is None:
+                self._read_again()
+
+
+class ThrottledFactory(WrappingFactory[ThrottledConnection]):
+    """
+    Puts a :class:`ThrottledConnection` below every protocol of *wrapped*.
+
+    :param shared: limits that all connections of this factory share.
+    :ivar clock: what waits are measured by.
+    """
+
+    protocol = ThrottledConnection
+    noisy = False
+
+    def __init__(
+        self, wrapped: IProtocolFactory, clock: IReactorTime, *shared: Shared
+    ) -> None:
+        super().__init__(wrapped)
+        self.clock = clock
+        self.shared = shared
+
+    def buildProtocol(  # type: ignore[override]  # the wrapped factory may refuse
+        self, addr: IAddress | None
+    ) -> ThrottledConnection | None:
+        wrapped = self.wrappedFactory.buildProtocol(addr)
+        return None if wrapped is None else self.protocol(self, wrapped)
