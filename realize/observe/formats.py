@@ -8,13 +8,14 @@ files are data: every form leaves exactly one well-formed record whatever is in 
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from attrs import frozen
-from twisted.logger import LogLevel
+from twisted.logger import LogLevel, formatEvent
 
 from realize.paths import printable
 
@@ -77,20 +78,17 @@ class Record:
 
 
 def _plain(value: object) -> int | float | bool | str | None:
-    if value is None or isinstance(value, int | float):
+    if value is None or isinstance(value, int):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
         return value
     return printable(value if isinstance(value, bytes | str) else str(value))
 
 
 def _message(event: Mapping[str, Any], fields: Mapping[str, Any], failure: Any) -> str:
-    template = event.get("log_format")
-    if not template:
-        text = event.get("log_text") or (str(failure.value) if failure else "")
-        return printable(text)
-    try:
-        return printable_line(template.format_map({**event, **fields}))
-    except (KeyError, ValueError, IndexError, AttributeError, TypeError):
-        return printable(template)
+    if event.get("log_format"):
+        return printable_line(formatEvent({**event, **fields}))
+    return printable(event.get("log_text") or (str(failure.value) if failure else ""))
 
 
 def printable_line(text: str) -> str:

@@ -1,0 +1,219 @@
+"""
+Where the log goes: a stream, a file that can be reopened, or systemd's journal.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol, TextIO
+
+from attrs import define, field
+from twisted.logger import ILogObserver, LogLevel
+from txaio.tx import set_global_log_level
+from zope.interface import implementer
+
+from realize.observe.formats import Record, as_journal, as_json, as_text
+from realize.observe.levels import Levels
+
+#: Forms that ``--log-format`` takes.
+FORMATS: Final = ("text", "json", "journal")
+
+#: Where systemd's journal takes native messages.
+JOURNAL_SOCKET: Final = "/run/systemd/journal/socket"
+
+
+class Sink(Protocol):
+    """
+    Takes finished records.
+    """
+
+    def write(self, record: Record) -> None:
+        """
+        Write one record; never raises, or the program would stop for its log.
+        """
+
+    def reopen(self) -> None:
+        """
+        Go on in a new file of the same name, after the old one was rotated away.
+        """
+
+
+@define
+class StreamSink:
+    """
+    Writes text or JSON to an open stream, such as standard error.
+
+    :ivar render: from record to text, with its line feed.
+    """
+
+    stream: TextIO
+    render: Callable[[Record], str]
+
+    def write(self, record: Record) -> None:
+        try:
+            self.stream.write(self.render(record))
+            self.stream.flush()
+        except (OSError, ValueError):
+            # Nobody is left to tell that the log cannot be written.
+            return
+
+    def reopen(self) -> None:
+        """
+        A stream that was given has no name to open again.
+        """
+
+
+@define
+class FileSink:
+    """
+    Appends text or JSON to a named file, readable by its owner and group.
+
+    :raises OSError: the file cannot be opened.
+    """
+
+    path: str
+    render: Callable[[Record], str]
+    _stream: TextIO = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._stream = self._open()
+
+    def _open(self) -> TextIO:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        return open(os.open(self.path, flags, 0o640), "w", encoding="utf-8")
+
+    def write(self, record: Record) -> None:
+        StreamSink(self._stream, self.render).write(record)
+
+    def reopen(self) -> None:
+        old = self._stream
+        try:
+            self._stream = self._open()
+        except OSError:
+            return
+        old.close()
+
+
+@define
+class JournalSink:
+    """
+    Sends datagrams in the journal's native protocol.
+
+    A record too large for a datagram loses its fields, not its message.
+
+    :ivar identifier: name of the program.
+    :raises OSError: there is no journal at *address*.
+    """
+
+    identifier: str
+    address: str = JOURNAL_SOCKET
+    _socket: socket.socket = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        self._socket.connect(self.address)
+
+    def write(self, record: Record) -> None:
+        short = Record(record.time, record.level, record.event, record.message, {})
+        for attempt in (record, short):
+            try:
+                self._socket.send(as_journal(attempt, self.identifier))
+            except OSError:
+                continue
+            return
+
+    def reopen(self) -> None:
+        """
+        The journal rotates its own files.
+        """
+
+
+def stderr_is_journal(environ: Mapping[str, str]) -> bool:
+    """
+    Whether systemd has connected our standard error to its journal.
+    """
+    device, _, inode = environ.get("JOURNAL_STREAM", "").partition(":")
+    try:
+        status = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return False
+    return (device, inode) == (str(status.st_dev), str(status.st_ino))
+
+
+@implementer(ILogObserver)
+class LogOutput:
+    """
+    The one observer of a program: filters by level and area, and renders.
+
+    Levels can be changed at any time; loggers whose level is off cost nothing, since
+    txaio makes their methods do nothing.
+    """
+
+    def __init__(self, sink: Sink, levels: Levels) -> None:
+        self._sink = sink
+        self._levels = levels
+        set_global_log_level(levels.most_verbose)
+
+    @property
+    def levels(self) -> Levels:
+        """
+        What is logged now.
+        """
+        return self._levels
+
+    @levels.setter
+    def levels(self, levels: Levels) -> None:
+        self._levels = levels
+        set_global_log_level(levels.most_verbose)
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        namespace = event.get("log_namespace") or ""
+        level = event.get("log_level", LogLevel.info)
+        if self._levels.allow(namespace, level):
+            self._sink.write(Record.of(event))
+
+    def reopen(self) -> None:
+        """
+        As :meth:`Sink.reopen`.
+        """
+        self._sink.reopen()
+
+
+def open_sink(
+    form: str | None,
+    path: str | None,
+    identifier: str,
+    environ: Mapping[str, str],
+    stream: TextIO,
+) -> Sink:
+    """
+    The sink for what was asked for on the command line.
+
+    :param form: one of :data:`FORMATS`; None chooses the journal if *stream* is
+        connected to it, and text otherwise.
+    :param path: a file to write to instead of *stream*.
+    :raises OSError: the file or the journal cannot be opened.
+    :raises ValueError: *form* is unknown, or the journal was asked for with a file.
+    """
+    if form is None:
+        to_journal = path is None and stderr_is_journal(environ)
+        form = "journal" if to_journal else "text"
+    if form not in FORMATS:
+        raise ValueError(f"unknown log format {form!r}: one of {', '.join(FORMATS)}")
+    if form == "journal":
+        if path is not None:
+            raise ValueError("the journal is not written to a file: leave one out")
+        return JournalSink(identifier, environ.get("REALIZE_JOURNAL", JOURNAL_SOCKET))
+    terminal = path is None and stream.isatty()
+    render = as_json if form == "json" else _text(terminal, environ)
+    return StreamSink(stream, render) if path is None else FileSink(path, render)
+
+
+def _text(terminal: bool, environ: Mapping[str, str]) -> Callable[[Record], str]:
+    plain = environ.get("NO_COLOR") or environ.get("TERM") == "dumb"
+    colour = terminal and not plain
+    return lambda record: as_text(record, colour)
