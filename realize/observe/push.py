@@ -15,13 +15,14 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from attrs import field, frozen
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import ConnectError, DNSLookupError
-from twisted.internet.interfaces import IReactorTime
-from twisted.web.client import BytesProducer, ResponseFailed, readBody
+from twisted.internet.interfaces import IConsumer, IReactorTime
+from twisted.web.client import ResponseFailed, readBody
 from twisted.web.error import Error as WebError
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent
+from twisted.web.iweb import IAgent, IBodyProducer
+from zope.interface import implementer
 
 from realize.errors import RealizeError
 from realize.paths import printable
@@ -86,6 +87,28 @@ def _label(name: str, value: str) -> str:
     return f"{name}@base64/{encoded or '='}"
 
 
+@implementer(IBodyProducer)
+class _Body:
+    """
+    A request's body that is in memory already.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self.length = len(body)
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        consumer.write(self._body)
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        """
+        Too late: everything was written at once.
+        """
+
+    resumeProducing = stopProducing = pauseProducing
+
+
 @frozen
 class Pusher:
     """
@@ -106,7 +129,7 @@ class Pusher:
         headers = Headers({b"Content-Type": [CONTENT_TYPE_PLAIN_0_0_4.encode()]})
         if self.gateway.authorization:
             headers.setRawHeaders(b"Authorization", [self.gateway.authorization])
-        body = BytesProducer(generate_latest(self.registry))
+        body = _Body(generate_latest(self.registry))
         posting = Deferred.fromCoroutine(self._post(headers, body))
         # Set before waiting, so that a cancellation from outside stays one.
         timer = self.clock.callLater(DEADLINE, posting.cancel)
@@ -129,6 +152,6 @@ class Pusher:
             reason = printable(answer[:200].strip())
             raise PushFailed(f"{where}: answered {code}: {reason}")
 
-    async def _post(self, headers: Headers, body: BytesProducer) -> tuple[int, bytes]:
+    async def _post(self, headers: Headers, body: IBodyProducer) -> tuple[int, bytes]:
         response = await self.agent.request(b"POST", self.gateway.url, headers, body)
         return response.code, await readBody(response)
