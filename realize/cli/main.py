@@ -1,0 +1,233 @@
+"""
+The ``realize`` command: sub-commands, complaints, exit statuses, the reactor.
+
+A sub-command's module is imported when it is used, so that ``realize --help`` needs
+little more than click.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
+
+import click
+from attrs import frozen
+
+from realize import __version__
+from realize.cli.exits import Exit, exit_for
+from realize.cli.terminal import occupy_standard_streams
+from realize.errors import RealizeError
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorCore, IReactorTime
+
+    class Reactor(IReactorCore, IReactorTime):
+        """
+        As much of the reactor as sub-commands use.
+        """
+
+
+#: Sub-commands: where each is and what it does, in the order of ``--help``.
+COMMANDS: Final = {
+    "move": ("realize.cli.move", "Move files: verified, durable, resumable."),
+    "demo": ("realize.cli.demo", "Show a whole move on this machine."),
+    "keygen": ("realize.cli.keygen", "Make a private key and print its public one."),
+}
+
+#: The sub-command that is meant when none is named.
+DEFAULT: Final = "move"
+
+
+@frozen
+class Program:
+    """
+    What the program lends to its sub-commands, as ``click.Context.obj``.
+
+    :ivar run: runs a coroutine function that gets the reactor, until it returns.
+    """
+
+    run: Callable[[Callable[[Any], Coroutine[Any, Any, int]]], int]
+
+
+class Commands(click.Group):
+    """
+    The sub-commands, each imported when it is needed; two bare words are a move.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """
+        All names, in the order of ``--help``.
+        """
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """
+        Import a sub-command; None if there is none of this name.
+        """
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(COMMANDS[cmd_name][0])
+        return cast("click.Command", module.command)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """
+        Put ``move`` in front of words that do not begin with a sub-command.
+        """
+        own = {"--version", *self.get_help_option_names(ctx)}
+        if args and args[0] not in COMMANDS and args[0] not in own:
+            _refuse_misspelt(ctx, args)
+            args = [DEFAULT, *args]
+        return super().parse_args(ctx, args)
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """
+        The two ways to call it.
+        """
+        formatter.write_usage(ctx.command_path, "[move] SRC DST [OPTIONS]")
+        formatter.write_usage(ctx.command_path, "COMMAND [ARGS]", prefix=" " * 7)
+
+    def format_commands(
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:
+        """
+        The sub-commands, without importing them.
+        """
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+def _refuse_misspelt(ctx: click.Context, args: Sequence[str]) -> None:
+    """
+    Complain about a first word that looks like a sub-command and is nothing else.
+    """
+    word = args[0]
+    if word.startswith("-"):
+        named = next((name for name in COMMANDS if name in args), None)
+        if named and sum(not arg.startswith("-") for arg in args) != 2:
+            raise click.UsageError(
+                f"options of {named!r} go after it: realize {named} {word} ...", ctx
+            )
+        return
+    close = difflib.get_close_matches(word, COMMANDS, n=1)
+    if "/" in word or ":" in word or os.path.lexists(word):
+        return
+    if close:
+        raise click.UsageError(
+            f"no command {word!r}, and no such file; did you mean {close[0]!r}?", ctx
+        )
+    if len(args) == 1:
+        raise click.UsageError(
+            f"no command {word!r}; a move needs both SRC and DST", ctx
+        )
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 88},
+    epilog="`realize COMMAND --help` says more; `twistd realized --help` for the daemon.",
+)
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def command() -> None:
+    """
+    Move files from one host to another so that none is ever lost.
+
+    SRC and DST are local paths, or PEER:DIRECTORY[/SUBDIR] with PEER from the
+    configuration file.
+    """
+
+
+def run_reactor(start: Callable[[Any], Coroutine[Any, Any, int]]) -> int:
+    """
+    Run the reactor until *start*, called with it, has returned, and return the same.
+    """
+    from twisted.internet import reactor
+    from twisted.internet.defer import Deferred
+    from twisted.python.failure import Failure
+
+    running = cast("Reactor", reactor)
+    results: list[int | Failure] = []
+
+    def finished(result: int | Failure) -> None:
+        results.append(result)
+        running.stop()
+
+    def begin() -> None:
+        Deferred.fromCoroutine(start(running)).addBoth(finished)
+
+    running.callWhenRunning(begin)
+    running.run()
+    if not results:
+        return Exit.INTERRUPTED
+    if isinstance(results[0], Failure):
+        results[0].raiseException()
+    return cast("int", results[0])
+
+
+def complain(text: str) -> None:
+    """
+    Tell the user what is wrong, on standard error.
+    """
+    safe = "".join(
+        letter if letter.isprintable() or letter == "\n" else f"\\x{ord(letter):02x}"
+        for letter in text
+    )
+    try:
+        click.echo(f"realize: {safe}", err=True)
+    except OSError:
+        return
+
+
+def status_of(words: Sequence[str] | None = None) -> int:
+    """
+    Run the command and return its exit status.
+
+    :param words: the command line without the program's name; None is the one this
+        process was started with.
+    """
+    occupy_standard_streams()
+    try:
+        result = command.main(
+            args=None if words is None else list(words),
+            prog_name="realize",
+            standalone_mode=False,
+            obj=Program(run=run_reactor),
+        )
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return Exit.USAGE
+    except click.ClickException as error:
+        where = getattr(error, "ctx", None)
+        path = where.command_path if where else "realize"
+        complain(f"{error.format_message().rstrip('.')}\nTry '{path} --help'.")
+        return Exit.USAGE
+    except RealizeError as error:
+        complain(str(error))
+        return exit_for(error)
+    except (KeyboardInterrupt, click.Abort):
+        complain("interrupted")
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        return Exit.FAILED
+    except Exception as error:  # noqa: BLE001 - nothing is awaited here
+        traceback.print_exc()
+        complain(f"unexpected error, please report it: {error!r}")
+        return Exit.FAILED
+    return result if isinstance(result, int) else Exit.MOVED
+
+
+def main() -> NoReturn:
+    """
+    The entry point.
+    """
+    status = status_of()
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # Whoever read it has gone; Python would complain about it once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(status)

@@ -1,0 +1,79 @@
+"""
+Standard output and standard error, which may be closed, broken or full.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TextIO
+
+
+class Stream:
+    """
+    Somewhere to write lines to; never the reason for a move to end.
+
+    Once a write failed (the reader of a pipe is gone, the disk is full), the rest is
+    dropped.
+
+    :ivar broken: a write failed.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self.broken = False
+
+    @property
+    def is_terminal(self) -> bool:
+        """
+        Whether a person is looking at it, or at least could.
+        """
+        return self._file.isatty()
+
+    @property
+    def file(self) -> TextIO:
+        """
+        The file itself, for what draws on a terminal.
+        """
+        return self._file
+
+    def line(self, text: str) -> None:
+        """
+        Write one line, at once.
+        """
+        if self.broken:
+            return
+        try:
+            self._file.write(f"{text}\n")
+            self._file.flush()
+        except OSError:
+            self.broken = True
+            # What is still in the buffer would fail again when Python exits.
+            _point_at_null(self._file.fileno())
+
+
+def _point_at_null(descriptor: int) -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, descriptor)
+    os.close(null)
+
+
+def occupy_standard_streams() -> None:
+    """
+    Open on nothing what of descriptors 0, 1 and 2 was closed.
+
+    Otherwise the next file or socket would become "standard output".  Names that
+    are not UTF-8 must not be a reason to fail either.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            _point_at_null(descriptor)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
