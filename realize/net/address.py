@@ -1,0 +1,106 @@
+"""
+From an address as it is written down to sockets and endpoints.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import Any, Final
+
+from twisted.internet.endpoints import HostnameEndpoint
+
+from realize.errors import ConfigError
+from realize.peers import ANY_HOST, Address
+
+#: Seconds to try each address of a host.
+CONNECT_TIMEOUT: Final = 10
+
+#: What an endpoint string begins with.  Any other word before a colon is a host.
+ENDPOINT_KINDS: Final = ("systemd", "tcp", "tcp6", "unix")
+
+_BACKLOG: Final = 128
+
+
+def is_endpoint(text: str) -> bool:
+    """
+    Whether *text* is one of Twisted's endpoint strings and not ``HOST:PORT``.
+    """
+    kind, colon, _rest = text.partition(":")
+    return bool(colon) and kind in ENDPOINT_KINDS
+
+
+def client_endpoint(reactor: Any, address: Address) -> HostnameEndpoint:
+    """
+    How to connect to *address*: all that its name resolves to, fastest first.
+    """
+    return HostnameEndpoint(reactor, address.host, address.port, CONNECT_TIMEOUT)
+
+
+def listening_sockets(address: Address) -> list[socket.socket]:
+    """
+    Bind and listen on *address*, without a reactor.
+
+    A name that has several addresses is listened on at all of them, with the same
+    port.
+
+    :raises ConfigError: that is not possible; the text says why.
+    """
+    sockets: list[socket.socket] = []
+    port = address.port
+    try:
+        for family, host in _resolve(address):
+            try:
+                sockets.append(_listen(family, host, port))
+            except OSError as error:
+                # A kernel without IPv6 is no reason not to listen on every address.
+                if address.host == ANY_HOST and error.errno in (
+                    errno.EAFNOSUPPORT,
+                    errno.EADDRNOTAVAIL,
+                ):
+                    continue
+                raise
+            port = sockets[-1].getsockname()[1]
+        if not sockets:
+            raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+    except OSError as error:
+        for opened in sockets:
+            opened.close()
+        raise ConfigError(f"cannot listen on {address}: {error.strerror}") from None
+    return sockets
+
+
+def socket_address(bound: socket.socket) -> Address:
+    """
+    Where a socket is bound.
+    """
+    host, port = bound.getsockname()[:2]
+    return Address(host, port)
+
+
+def _resolve(address: Address) -> list[tuple[int, str]]:
+    """
+    Families and numeric hosts of *address*, in order, without duplicates.
+    """
+    if address.host == ANY_HOST:
+        return [(socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")]  # noqa: S104
+    found = socket.getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    return list(dict.fromkeys((family, str(to[0])) for family, _, _, _, to in found))
+
+
+def _listen(family: int, host: str, port: int) -> socket.socket:
+    opened = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        opened.bind((host, port))
+        opened.listen(_BACKLOG)
+        opened.setblocking(False)
+    except OSError:
+        opened.close()
+        raise
+    return opened
