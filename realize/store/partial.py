@@ -1,0 +1,294 @@
+"""
+Files under construction: their names, who may hold them, and what is in them.
+
+Invariants of a :class:`Partial` between two calls:
+
+- the file on disk is exactly ``size`` bytes long, and ``hasher`` has seen exactly
+  those bytes: a partial is always a beginning of the file, whose only holes are
+  those of the source;
+- an exclusive ``flock`` on its descriptor keeps every other session out, in this
+  process too;
+- its name leads to the file that is open: whoever holds the lock is the only one to
+  rename or unlink it.
+
+What an earlier run left counts only after :meth:`Partial.keep` has compared it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from collections.abc import Sequence
+from typing import Final
+
+from attrs import define
+from blake3 import blake3
+
+from realize.errors import BadRequest, Busy, NameTaken
+from realize.model import PREFIX_STEP
+from realize.paths import MAX_NAME, PARTIAL_PREFIX, PARTIAL_SUFFIX
+
+#: Most bytes of a name that its partial can carry whole.
+_ROOM: Final = MAX_NAME - len(PARTIAL_PREFIX) - len(PARTIAL_SUFFIX)
+
+#: Bytes of a longer name that stay readable, and of its digest.
+_READABLE: Final = 200
+_DISTINCT: Final = 8
+
+#: Bytes read at a time.
+_BLOCK: Final = 1024 * 1024
+_ZEROS: Final = memoryview(bytes(_BLOCK))
+
+_OPEN: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_CREATE: Final = _OPEN | os.O_CREAT | os.O_EXCL
+
+#: How often another session may take the name away from under us.
+_ATTEMPTS: Final = 8
+
+
+def partial_name(name: bytes) -> bytes:
+    """
+    Name of the file under construction for a file of this *name*, in its directory.
+
+    A name too long for the affixes is cut, and told from others by its digest.
+    """
+    if len(name) > _ROOM:
+        digest = blake3(name).hexdigest(length=_DISTINCT).encode("ascii")
+        name = name[:_READABLE] + b"~" + digest
+    return PARTIAL_PREFIX + name + PARTIAL_SUFFIX
+
+
+def held_bytes(directory: int, name: bytes) -> int:
+    """
+    Bytes in the partial called *name*; 0 if there is none that could be continued.
+
+    Changes nothing and holds nothing afterwards.
+
+    :param directory: descriptor.
+    :raises Busy: a session holds it.
+    :raises NameTaken: something that is no regular file has the name.
+    :raises OSError: it could not be looked at.
+    """
+    fd = _open_existing(directory, name)
+    if fd is None:
+        return 0
+    try:
+        _lock(fd)
+        status = os.fstat(fd)
+        return status.st_size if _is_ours(status) else 0
+    finally:
+        os.close(fd)
+
+
+@define
+class Partial:
+    """
+    A file under construction, open and locked.
+
+    :ivar fd: descriptor; -1 once closed.
+    :ivar name: its own name in the directory.
+    :ivar size: bytes in it.
+    :ivar hasher: has seen those bytes.
+    """
+
+    fd: int
+    name: bytes
+    size: int
+    hasher: blake3
+
+    @classmethod
+    def begin(cls, directory: int, name: bytes) -> Partial:
+        """
+        Open an empty partial; what it held before is gone.
+
+        :param directory: descriptor.
+        :param name: of the partial itself, as from :func:`partial_name`.
+        :raises Busy: another session holds it.
+        :raises NameTaken: something that is no regular file has the name.
+        :raises OSError: it could not be made.
+        """
+        return cls(_open_locked(directory, name, empty=True), name, 0, blake3())
+
+    @classmethod
+    def resume(cls, directory: int, name: bytes) -> Partial:
+        """
+        Open what an earlier run left, without believing it: ``size`` is 0 until
+        :meth:`keep`, which has to come next.
+
+        Parameters and errors as for :meth:`begin`.
+        """
+        return cls(_open_locked(directory, name, empty=False), name, 0, blake3())
+
+    def restart(self) -> None:
+        """
+        Make it empty.
+        """
+        self.size = 0
+        self.hasher = blake3()
+        os.ftruncate(self.fd, 0)
+
+    def keep(self, length: int, steps: Sequence[bytes]) -> None:
+        """
+        Keep as much of the first *length* bytes as *steps* agree with; drop the rest.
+
+        :param steps: digests as in :class:`realize.model.Digests`.
+        :raises BadRequest: not as many as *length* needs.
+        """
+        if len(steps) != max(1, -(-length // PREFIX_STEP)):
+            raise BadRequest(f"{len(steps)} digests for {length} bytes")
+        available = min(length, os.fstat(self.fd).st_size)
+        kept, agreed = 0, blake3()
+        for index, expected in enumerate(steps, 1):
+            end = min(index * PREFIX_STEP, length)
+            if end > available:
+                break
+            hasher = agreed.copy()
+            update_from_file(hasher, self.fd, kept, end)
+            if hasher.digest() != expected:
+                break
+            kept, agreed = end, hasher
+        self.size, self.hasher = kept, agreed
+        os.ftruncate(self.fd, kept)
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """
+        Add *data* at *offset*; what lies between the present end and there is zeros.
+
+        After an :class:`OSError` the partial no longer agrees with its hasher: give
+        it up with :meth:`close`.
+
+        :raises BadRequest: *offset* is before the present end.
+        """
+        if offset < self.size:
+            raise BadRequest(f"a piece at {offset} after {self.size} bytes")
+        if offset > self.size:
+            self._hash_zeros(offset - self.size)
+        self.hasher.update(data)
+        end = offset + len(data)
+        while offset < end:
+            count = os.pwrite(self.fd, data, offset)
+            offset += count
+            data = data[count:]
+        self.size = end
+
+    def extend(self, size: int) -> None:
+        """
+        Make it *size* bytes long, with zeros at its end.
+
+        :raises BadRequest: it is longer already.
+        """
+        if size < self.size:
+            raise BadRequest(f"{self.size} bytes were written of a file of {size}")
+        if size > self.size:
+            os.ftruncate(self.fd, size)
+            self._hash_zeros(size - self.size)
+            self.size = size
+
+    def close(self) -> None:
+        """
+        Let go of it; it stays on disk.  Safe to repeat.
+        """
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def discard(self, directory: int) -> None:
+        """
+        Delete it and let go of it: what is in it is of no use to anybody.
+        """
+        if self.fd >= 0:
+            try:
+                os.unlink(self.name, dir_fd=directory)
+            finally:
+                self.close()
+
+    def _hash_zeros(self, count: int) -> None:
+        while count > 0:
+            part = _ZEROS[:count]
+            self.hasher.update(part)
+            count -= len(part)
+
+
+def update_from_file(hasher: blake3, fd: int, start: int, end: int) -> None:
+    """
+    Show *hasher* the bytes of a file from *start* to *end*, or to where it ends.
+    """
+    buffer = bytearray(min(_BLOCK, end - start))
+    view = memoryview(buffer)
+    while start < end:
+        count = os.preadv(fd, [view[: end - start]], start)
+        if count == 0:
+            return
+        hasher.update(view[:count])
+        start += count
+
+
+def _open_locked(directory: int, name: bytes, *, empty: bool) -> int:
+    """
+    Descriptor of the file called *name*, held by nobody else.
+
+    A file that has another name besides, or another owner, is not written to: its
+    name is taken from it, under its lock, and given to a new file.
+    """
+    for _ in range(_ATTEMPTS):
+        try:
+            fd = os.open(name, _CREATE, 0o600, dir_fd=directory)
+        except FileExistsError:
+            found = _open_existing(directory, name)
+            if found is None:
+                continue
+            fd = found
+        try:
+            _lock(fd)
+            status = os.fstat(fd)
+            if not _has_name(directory, name, status):
+                # Somebody finished it between our open and our lock.
+                os.close(fd)
+                continue
+            if not _is_ours(status):
+                os.unlink(name, dir_fd=directory)
+                os.close(fd)
+                continue
+            if empty and status.st_size:
+                os.ftruncate(fd, 0)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+    raise Busy("others keep changing the file under construction")
+
+
+def _open_existing(directory: int, name: bytes) -> int | None:
+    """
+    Descriptor of the file called *name*; None if there is none.
+
+    :raises NameTaken: it is no regular file.  It stays: without a lock on it, what
+        we unlink could be what another session has just put in its place.
+    """
+    try:
+        mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
+        if not stat.S_ISREG(mode):
+            raise NameTaken("the name of its file under construction is taken")
+        return os.open(name, _OPEN, dir_fd=directory)
+    except FileNotFoundError:
+        return None
+
+
+def _is_ours(status: os.stat_result) -> bool:
+    return status.st_nlink == 1 and status.st_uid == os.geteuid()
+
+
+def _has_name(directory: int, name: bytes, status: os.stat_result) -> bool:
+    try:
+        named = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return (named.st_dev, named.st_ino) == (status.st_dev, status.st_ino)
+
+
+def _lock(fd: int) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Busy("another session holds the file under construction") from None
