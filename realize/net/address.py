@@ -5,7 +5,6 @@ From an address as it is written down to sockets and endpoints.
 from __future__ import annotations
 
 import errno
-import os
 import socket
 from typing import Any, Final
 
@@ -62,12 +61,12 @@ def listening_sockets(address: Address) -> list[socket.socket]:
                     continue
                 raise
             port = sockets[-1].getsockname()[1]
-        if not sockets:
-            raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
     except OSError as error:
         for opened in sockets:
             opened.close()
         raise ConfigError(f"cannot listen on {address}: {error.strerror}") from None
+    if not sockets:
+        raise ConfigError(f"cannot listen on {address}: no network at all")
     return sockets
 
 

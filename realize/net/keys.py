@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from realize.errors import ConfigError
 
-#: A file larger than this, in bytes, is no key.
+#: Bytes of a file that are read to find a key.
 MAX_KEY_FILE: Final = 16 * 1024
 
 
@@ -40,7 +40,7 @@ def load_private_key(
     try:
         with path.open("rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            pem = file.read(MAX_KEY_FILE + 1)
+            pem = file.read(MAX_KEY_FILE)
     except OSError as error:
         raise ConfigError(f"{path}: private key: {error.strerror}") from None
     forbidden = 0o037 if _is_credential(path, environ) else 0o077
@@ -50,8 +50,6 @@ def load_private_key(
             f"once you trust it again: chmod 600 {path}"
         )
     try:
-        if len(pem) > MAX_KEY_FILE:
-            raise ValueError
         key = load_pem_private_key(pem, password=None)
     except TypeError:
         raise ConfigError(
