@@ -25,9 +25,10 @@ MAX_RATE: Final = 1 << 50
 #: reached; it is also how far one second may exceed the limit.
 BURST_SECONDS: Final = 0.1
 
-#: A slice is this many seconds' worth of the slowest limit it has to pass, within
-#: these bounds in bytes.  Short slices keep low rates smooth and shares equal.
-SLICE_SECONDS: Final = 0.05
+#: The senders under a limit take turns, and a turn of all of them lasts this many
+#: seconds, as far as the bounds of a slice, in bytes, allow.  Short slices keep low
+#: rates smooth and shares equal.
+TURN_SECONDS: Final = 0.05
 MIN_SLICE: Final = 64
 MAX_SLICE: Final = 64 * 1024
 
@@ -69,6 +70,13 @@ class TokenBucket:
             self._balance = min(refilled, self.burst)
             self._now = now
         return max(0.0, -self._balance / self.rate)
+
+    @property
+    def credit(self) -> float:
+        """
+        What idle time had saved up when the clock was last looked at, in bytes.
+        """
+        return max(0.0, self._balance)
 
     def refund(self, nbytes: int) -> None:
         """
@@ -180,6 +188,18 @@ class Limit:
         """
         return self._bucket.wait(self._clock.seconds()) if self._bucket else 0.0
 
+    def slice_size(self) -> int | None:
+        """
+        How many bytes one of those who watch should take at a time; None without limit.
+
+        Savings are added, so that who had to wait for another limit catches up.
+        """
+        if self._bucket is None:
+            return None
+        self.wait()
+        turn = self._bucket.rate * TURN_SECONDS / max(1, len(self._watchers))
+        return max(MIN_SLICE, min(MAX_SLICE, int(turn + self._bucket.credit)))
+
     def refund(self, nbytes: int) -> None:
         """
         As :meth:`TokenBucket.refund`.
@@ -225,6 +245,13 @@ class Passage:
         rates = [limit.rate for limit in self._limits]
         return min((rate for rate in rates if rate is not None), default=None)
 
+    def slice_size(self) -> int | None:
+        """
+        How many bytes to take at a time; None without a limit.
+        """
+        sizes = [limit.slice_size() for limit in self._limits]
+        return min((size for size in sizes if size is not None), default=None)
+
     def take(self, nbytes: int) -> float:
         """
         Take from every limit; the wait is the longest, in seconds.
@@ -243,10 +270,3 @@ class Passage:
         """
         for limit in self._limits:
             limit.refund(nbytes)
-
-
-def slice_size(rate: int) -> int:
-    """
-    How many bytes to send at a time under a limit of *rate* bytes per second.
-    """
-    return max(MIN_SLICE, min(MAX_SLICE, int(rate * SLICE_SECONDS)))

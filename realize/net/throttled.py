@@ -32,7 +32,7 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from realize.net.throttle import Limit, Passage, slice_size
+from realize.net.throttle import Limit, Passage
 
 #: The producer above is paused while more bytes than this are queued.
 QUEUE_BYTES: Final = 64 * 1024
@@ -73,7 +73,7 @@ class _WriteShaper:
         self._full = False
         self._producer: IPushProducer | None = None
         self._producer_paused = False
-        self._slice: int | None = None
+        self._limited = False
         self.exempt = True
         self.passage = Passage((), self.limits_changed)
         self.sent = 0
@@ -86,7 +86,7 @@ class _WriteShaper:
             self.passage.take(len(data))
             self.sent += len(data)
             self._transport.write(data)
-        elif self._slice is None and not self._queue and not self._full:
+        elif not self._limited and not self._queue and not self._full:
             self.sent += len(data)
             self._transport.write(data)
         elif data:
@@ -139,8 +139,7 @@ class _WriteShaper:
         What waits was reserved under other limits: give it back and ask again.
         """
         self._release()
-        rate = self.passage.rate
-        self._slice = None if rate is None else slice_size(rate)
+        self._limited = self.passage.rate is not None
         self._pump()
 
     def _release(self) -> None:
@@ -157,7 +156,9 @@ class _WriteShaper:
     def _pump(self) -> None:
         while self._queue and self._timer is None and not self._full:
             head = self._queue[0]
-            nbytes = len(head) if self._slice is None else min(self._slice, len(head))
+            nbytes = len(head)
+            if self._limited:
+                nbytes = min(nbytes, self.passage.slice_size() or nbytes)
             wait = self.passage.take(nbytes)
             if wait > 0:
                 self._reserved = nbytes
