@@ -1,0 +1,411 @@
+"""
+Roots: held directory descriptors below which everything is done.
+
+Checking a path and then opening it loses against somebody who swaps a directory for
+a symbolic link in between.  So nothing here opens a path: each component is opened
+relative to the descriptor of the one before, with ``O_NOFOLLOW``, and what happens
+to a file happens relative to the descriptor of its directory.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import struct
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from attrs import define
+from blake3 import blake3
+
+from realize.errors import (
+    AlreadyExists,
+    DirectoryGone,
+    DiskError,
+    NameTaken,
+    NameTooLong,
+    NoSpace,
+    NoSuchFile,
+    PeerError,
+    UnsafePath,
+)
+from realize.model import Place
+from realize.paths import RelativePath, join, parent_of, printable
+
+#: How a directory is opened, below a held descriptor.
+OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+#: How one is opened only to ask where it is: needs no permission to list it.
+_LOOK: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+
+#: Directories kept open for one root.
+MAX_KEPT: Final = 64
+
+_TOKEN = struct.Struct("<QQ")
+_BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
+
+_KINDS: Final[dict[int, type[PeerError]]] = {
+    errno.ENOENT: NoSuchFile,
+    errno.ENOTDIR: NameTaken,
+    errno.EISDIR: NameTaken,
+    errno.EEXIST: AlreadyExists,
+    errno.ELOOP: UnsafePath,
+    errno.ENAMETOOLONG: NameTooLong,
+    errno.ENOSPC: NoSpace,
+    errno.EDQUOT: NoSpace,
+}
+
+
+def disk_error(error: OSError, path: bytes, doing: str) -> PeerError:
+    """
+    What to tell the other side about an error of the operating system.
+
+    :param path: relative to the root.
+    :param doing: an infinitive, such as ``read``.
+    """
+    kind = _KINDS.get(error.errno or 0, DiskError)
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return kind(f"{printable(path) or 'the root'}: cannot {doing}: {reason}")
+
+
+@define(eq=False)
+class _Held:
+    """
+    :ivar users: operations that use the descriptor now; it stays open for them.
+    :ivar dropped: nobody else will find it; the last user closes it.
+    """
+
+    path: bytes
+    fd: int
+    device: int
+    inode: int
+    users: int = 1
+    dropped: bool = False
+
+
+class _Use:
+    """
+    One use of a held directory, as a context.
+    """
+
+    __slots__ = ("_held", "_root")
+
+    def __init__(self, root: Root, held: _Held) -> None:
+        self._root = root
+        self._held = held
+
+    def __enter__(self) -> int:
+        return self._held.fd
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._root._release(self._held)
+
+
+class Root:
+    """
+    A directory, or one below it that may not exist yet, opened for one run.
+
+    Everything here may be called from several threads at once.
+
+    :ivar name: what messages call it; never a path that the other side must not see.
+    :ivar below: canonical path of the root below the directory; ``b""`` if it is the
+        directory itself.
+    """
+
+    def __init__(
+        self, path: Path, base: int, below: bytes, marker: str | None, name: str
+    ) -> None:
+        self.name = name
+        self.below = below
+        self._path = path
+        self._base = base
+        self._marker = marker
+        self._held: OrderedDict[bytes, _Held] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        below: bytes = b"",
+        *,
+        marker: str | None = None,
+        name: str = "",
+    ) -> Root:
+        """
+        Open the directory; *below* is looked at when it is used.
+
+        :param path: of the directory; symbolic links in it are followed.
+        :param marker: name of a file in the directory, without which it counts as
+            absent.
+        :param name: for messages.
+        :raises DirectoryGone: it is not there, or the marker is not.
+        :raises UnsafePath: *below* is not canonical.
+        """
+        if below:
+            RelativePath.parse(below)
+        name = name or "the directory"
+        try:
+            base = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            reason = os.strerror(error.errno or 0)
+            raise DirectoryGone(f"{name} cannot be opened: {reason}") from None
+        root = cls(path, base, below, marker, name)
+        try:
+            root.check()
+        except BaseException:
+            root.close()
+            raise
+        return root
+
+    def check(self) -> None:
+        """
+        Make sure that the directory's path still leads to the directory that is
+        held, and that its marker is there.
+
+        :raises DirectoryGone: it was removed, unmounted or replaced.
+        """
+        try:
+            now = os.stat(self._path)
+            held = os.fstat(self._base)
+            if (now.st_dev, now.st_ino) != (held.st_dev, held.st_ino):
+                raise DirectoryGone(f"{self.name} is another directory now")
+            if self._marker is not None:
+                os.stat(self._marker, dir_fd=self._base, follow_symlinks=False)
+        except FileNotFoundError as error:
+            missing = "its marker" if error.filename == self._marker else "it"
+            raise DirectoryGone(f"{self.name}: {missing} is not there") from None
+        except OSError as error:
+            reason = os.strerror(error.errno or 0)
+            raise DirectoryGone(f"{self.name} cannot be looked at: {reason}") from None
+
+    def directory(self, path: bytes) -> _Use:
+        """
+        The descriptor of a directory, for the length of a ``with`` block.
+
+        It leads where the path leads when the block begins.
+
+        :param path: relative to the root; ``b""`` is the root.
+        :raises NoSuchFile: it, or one above it, does not exist.
+        :raises NameTaken: it, or one above it, is no directory.
+        :raises UnsafePath: not canonical, or one of its components is a symbolic
+            link.
+        :raises DiskError: for any other reason.
+        """
+        return _Use(self, self._acquire(path))
+
+    def forget(self, path: bytes) -> None:
+        """
+        Do not keep the descriptor of a directory, because it was removed or moved.
+        """
+        with self._lock:
+            held = self._held.get(path)
+            if held is not None:
+                self._drop(held)
+
+    def create(self, mode: int) -> None:
+        """
+        Create the root, and directories above it, as far as they are missing.
+
+        :param mode: permission bits of what is created, whatever the umask.
+        :raises PeerError: as for :meth:`directory`, or creating failed.
+        """
+        fd = os.dup(self._base)
+        try:
+            for name in self._parts:
+                fd = self._replace(fd, self._create_one(fd, name, mode))
+        finally:
+            os.close(fd)
+
+    def sync_above(self) -> None:
+        """
+        Make the root's own name durable, and those above it in the directory.
+
+        :raises OSError: the disk says that they are not.
+        """
+        fd = os.dup(self._base)
+        try:
+            for name in self._parts:
+                os.fsync(fd)
+                fd = self._replace(fd, os.open(name, OPEN_DIRECTORY, dir_fd=fd))
+        finally:
+            os.close(fd)
+
+    def place(self) -> Place:
+        """
+        Tokens of the root and of every directory above it, up to ``/``.
+
+        :raises PeerError: a directory cannot be looked at.
+        """
+        try:
+            boot_id = Path(_BOOT_ID).read_bytes()
+        except OSError as error:
+            raise disk_error(error, b"", "read the boot id") from None
+        fd = os.dup(self._base)
+        try:
+            exists = True
+            for name in self._parts:
+                try:
+                    fd = self._replace(fd, self._open_one(fd, name, self.below))
+                except NoSuchFile:
+                    exists = False
+                    break
+            chain = [_token(boot_id, each) for each in self._upwards(fd)]
+        except OSError as error:
+            raise disk_error(error, b"", "look above") from None
+        finally:
+            os.close(fd)
+        return Place(chain[0] if exists else b"", chain)
+
+    def close(self) -> None:
+        """
+        Close all descriptors.  Those that are being used are closed by their users.
+        """
+        with self._lock:
+            for held in list(self._held.values()):
+                self._drop(held)
+            if self._base >= 0:
+                os.close(self._base)
+                self._base = -1
+
+    # -- the cache
+
+    def _acquire(self, path: bytes) -> _Held:
+        with self._lock:
+            held = self._held.get(path)
+            if held is not None:
+                held.users += 1
+                self._held.move_to_end(path)
+        if held is not None:
+            if self._still_leads_to(held):
+                return held
+            with self._lock:
+                self._drop(held)
+            self._release(held)
+        held = self._open(path)
+        with self._lock:
+            other = self._held.get(path)
+            if other is not None:
+                self._drop(other)
+            self._held[path] = held
+            if len(self._held) > MAX_KEPT:
+                self._drop(next(iter(self._held.values())))
+        return held
+
+    def _still_leads_to(self, held: _Held) -> bool:
+        # One call for the whole path.  It may pass symbolic links, but only to the
+        # directory that was reached without any.
+        whole = join(self.below, held.path) if held.path else self.below
+        if not whole:
+            return True
+        try:
+            now = os.stat(whole, dir_fd=self._base, follow_symlinks=False)
+        except OSError:
+            return False
+        return (now.st_dev, now.st_ino) == (held.device, held.inode)
+
+    def _drop(self, held: _Held) -> None:
+        # With the lock held.
+        if self._held.get(held.path) is held:
+            del self._held[held.path]
+        if not held.dropped:
+            held.dropped = True
+            if not held.users:
+                os.close(held.fd)
+
+    def _release(self, held: _Held) -> None:
+        with self._lock:
+            held.users -= 1
+            if held.dropped and not held.users:
+                os.close(held.fd)
+
+    # -- the walk
+
+    @property
+    def _parts(self) -> list[bytes]:
+        return self.below.split(b"/") if self.below else []
+
+    def _open(self, path: bytes) -> _Held:
+        if path:
+            relative = RelativePath.parse(path)
+            with self.directory(parent_of(path)) as parent:
+                fd = self._open_one(parent, relative.name, path)
+        else:
+            fd = os.dup(self._base)
+            try:
+                for name in self._parts:
+                    fd = self._replace(fd, self._open_one(fd, name, self.below))
+            except BaseException:
+                os.close(fd)
+                raise
+        status = os.fstat(fd)
+        return _Held(path, fd, status.st_dev, status.st_ino)
+
+    def _open_one(self, parent: int, name: bytes, path: bytes) -> int:
+        try:
+            return os.open(name, OPEN_DIRECTORY, dir_fd=parent)
+        except NotADirectoryError:
+            raise self._in_the_way(parent, name, path) from None
+        except OSError as error:
+            raise disk_error(error, path, "open its directory") from None
+
+    def _in_the_way(self, parent: int, name: bytes, path: bytes) -> PeerError:
+        try:
+            mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
+        except OSError as error:
+            return disk_error(error, path, "open its directory")
+        if stat.S_ISLNK(mode):
+            return UnsafePath(f"{printable(path)}: leads through a symbolic link")
+        return NameTaken(f"{printable(path)}: something else is in its place")
+
+    def _create_one(self, parent: int, name: bytes, mode: int) -> int:
+        try:
+            os.mkdir(name, 0o700, dir_fd=parent)
+        except FileExistsError:
+            return self._open_one(parent, name, self.below)
+        except OSError as error:
+            raise disk_error(error, self.below, "create it") from None
+        fd = self._open_one(parent, name, self.below)
+        try:
+            os.fchmod(fd, mode)
+        except OSError as error:
+            os.close(fd)
+            raise disk_error(error, self.below, "set its permissions") from None
+        return fd
+
+    @staticmethod
+    def _replace(fd: int, by: int) -> int:
+        os.close(fd)
+        return by
+
+    def _upwards(self, fd: int) -> Iterator[os.stat_result]:
+        """
+        The status of a directory and of all above it.
+        """
+        fd = os.dup(fd)
+        try:
+            status = os.fstat(fd)
+            while True:
+                yield status
+                fd = self._replace(fd, os.open(b"..", _LOOK, dir_fd=fd))
+                above = os.fstat(fd)
+                if (above.st_dev, above.st_ino) == (status.st_dev, status.st_ino):
+                    return
+                status = above
+        finally:
+            os.close(fd)
+
+
+def _token(boot_id: bytes, status: os.stat_result) -> bytes:
+    where = _TOKEN.pack(status.st_dev, status.st_ino)
+    return blake3(boot_id.strip() + where).digest()

@@ -1,0 +1,82 @@
+"""
+Linux system calls that Python's ``os`` does not have.
+
+All take descriptors, release the interpreter's lock while they run, and raise
+``OSError`` as ``os`` does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from typing import Final
+
+#: What a file system answers that cannot rename without replacing.
+UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+
+_RENAME_NOREPLACE: Final = 1
+_SYNC_FILE_RANGE_WRITE: Final = 2
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+_renameat2 = _libc.renameat2
+_renameat2.argtypes = (
+    ctypes.c_int,
+    ctypes.c_char_p,
+    ctypes.c_int,
+    ctypes.c_char_p,
+    ctypes.c_uint,
+)
+
+_sync_file_range = _libc.sync_file_range
+_sync_file_range.argtypes = (
+    ctypes.c_int,
+    ctypes.c_int64,
+    ctypes.c_int64,
+    ctypes.c_uint,
+)
+
+_syncfs = _libc.syncfs
+_syncfs.argtypes = (ctypes.c_int,)
+
+
+def _fail() -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, os.strerror(number))
+
+
+def rename_noreplace(
+    from_directory: int, from_name: bytes, to_directory: int, to_name: bytes
+) -> None:
+    """
+    Rename a name in one held directory to a name in another, which must be free.
+
+    :raises FileExistsError: something has the new name; nothing was changed.
+    :raises OSError: with an ``errno`` in :data:`UNSUPPORTED` if the file system
+        cannot promise not to replace.
+    """
+    if _renameat2(from_directory, from_name, to_directory, to_name, _RENAME_NOREPLACE):
+        raise _fail()
+
+
+def start_writeback(fd: int, offset: int = 0, length: int = 0) -> None:
+    """
+    Start writing dirty pages of a file to the disk, without waiting for them.
+
+    Makes nothing durable: it only lets a later ``fsync`` wait for less.
+
+    :param length: bytes; 0 for everything from *offset* on.
+    """
+    if _sync_file_range(fd, offset, length, _SYNC_FILE_RANGE_WRITE):
+        raise _fail()
+
+
+def sync_filesystem(fd: int) -> None:
+    """
+    Make everything durable on the file system that *fd* is on.
+
+    Waits for other programs' data too.  An error may concern any file there.
+    """
+    if _syncfs(fd):
+        raise _fail()
