@@ -32,6 +32,13 @@ class SamePlace(ConfigError):
     """
 
 
+class SameFile(RealizeError):
+    """
+    The source's file and the destination's are one, which showed only when the
+    first was hidden.  It was put back, and the move ended.
+    """
+
+
 class PeerGone(RealizeError):
     """
     The connection was lost or could not be made.  Trying again later can help.
