@@ -8,7 +8,7 @@ the protocol: new fields go to the end, with a default.  Paths are canonical byt
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -28,6 +28,11 @@ MAX_BATCH: Final = 1024
 MAX_BATCH_BYTES: Final = 3 * 1024 * 1024
 
 
+#: Sizes, offsets and counts, and permission bits; what arrives outside is refused.
+Natural = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Mode = Annotated[int, msgspec.Meta(ge=0, le=0o777)]
+
+
 class Value(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """
     The common form: immutable, compact, and free of reference cycles.
@@ -45,9 +50,9 @@ class File(Value, frozen=True):
     """
 
     path: bytes
-    size: int
+    size: Natural
     mtime_ns: int
-    mode: int
+    mode: Mode
     identity: bytes
 
 
@@ -59,7 +64,7 @@ class Directory(Value, frozen=True):
     """
 
     path: bytes
-    mode: int
+    mode: Mode
 
 
 #: Why something found by a listing is not among its files.  ``unreadable`` is a
@@ -97,7 +102,7 @@ class Page(Value, frozen=True):
     files: list[File]
     directories: list[Directory]
     notices: list[Notice]
-    next: int
+    next: Natural
     now_ns: int
 
 
@@ -134,7 +139,7 @@ class Offer(Value, frozen=True):
     """
 
     path: bytes
-    size: int
+    size: Natural
 
 
 class Held(Value, frozen=True, tag="held"):
@@ -147,7 +152,7 @@ class Held(Value, frozen=True, tag="held"):
         empty without one.
     """
 
-    partial: int = 0
+    partial: Natural = 0
     present: int = -1
     version: bytes = b""
 
@@ -159,7 +164,7 @@ class Prefix(Value, frozen=True):
 
     path: bytes
     identity: bytes
-    length: int
+    length: Natural
 
 
 class Digests(Value, frozen=True, tag="digests"):
@@ -182,8 +187,8 @@ class Range(Value, frozen=True):
 
     path: bytes
     identity: bytes
-    offset: int
-    length: int
+    offset: Natural
+    length: Natural
 
 
 class Extent(Value, frozen=True, tag="extent"):
@@ -194,7 +199,7 @@ class Extent(Value, frozen=True, tag="extent"):
         were read in ascending order without a gap; otherwise empty.
     """
 
-    length: int
+    length: Natural
     digest: bytes = b""
 
 
@@ -210,8 +215,8 @@ class Piece(Value, frozen=True):
     """
 
     path: bytes
-    offset: int
-    length: int
+    offset: Natural
+    length: Natural
     keep: list[bytes] = []
 
 
@@ -220,7 +225,7 @@ class Written(Value, frozen=True, tag="written"):
     :ivar size: bytes now in the partial.
     """
 
-    size: int
+    size: Natural
 
 
 class Finish(Value, frozen=True):
@@ -234,9 +239,9 @@ class Finish(Value, frozen=True):
     """
 
     path: bytes
-    size: int
+    size: Natural
     digest: bytes
-    mode: int
+    mode: Mode
     mtime_ns: int
 
 

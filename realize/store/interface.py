@@ -93,7 +93,7 @@ class Source(Store, Protocol):
 
     async def read(
         self, ranges: Sequence[Range]
-    ) -> tuple[Sequence[Extent | Failure], bytes]:
+    ) -> tuple[Sequence[Extent | Failure], bytes | memoryview]:
         """
         Read parts of files.
 
