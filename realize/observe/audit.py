@@ -1,0 +1,102 @@
+"""
+Receipts: a file with one JSON object for each file that became final or was removed.
+
+A line is written after the file is final and before its source may go, so whoever
+finds the source gone finds the line.  ``realize verify`` checks files against it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Literal
+
+from attrs import define, field, frozen
+
+from realize.paths import printable
+
+
+@frozen
+class Receipt:
+    """
+    One line of the audit log.
+
+    :ivar event: ``final`` or ``removed``.
+    :ivar directory: id of the directory, or ``local``.
+    :ivar path: relative to the directory.
+    :ivar size: bytes.
+    :ivar blake3: digest of the content; empty where it is not known.
+    :ivar peer: who sent or took it, or ``local``.
+    :ivar session: the same for all lines of one run.
+    """
+
+    event: Literal["final", "removed"]
+    directory: str
+    path: bytes
+    size: int
+    blake3: bytes
+    peer: str
+    session: str
+
+    def line(self, time: datetime) -> str:
+        """
+        As JSON, with its line feed.  The path is as :func:`printable` shows it.
+        """
+        document = {
+            "time": time.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            "event": self.event,
+            "directory": self.directory,
+            "path": printable(self.path),
+            "size": self.size,
+            "blake3": self.blake3.hex(),
+            "peer": self.peer,
+            "session": self.session,
+        }
+        return json.dumps(document, ensure_ascii=False) + "\n"
+
+
+@define
+class AuditLog:
+    """
+    Appends receipts to a file; may be used from several threads.
+
+    :ivar path: of the file, created readable by its owner and group.
+    :raises OSError: it cannot be opened.
+    """
+
+    path: str
+    _lock: threading.Lock = field(init=False, factory=threading.Lock)
+    _fd: int = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._fd = self._open()
+
+    def _open(self) -> int:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        return os.open(self.path, flags, 0o640)
+
+    def write(self, receipts: Iterable[Receipt]) -> None:
+        """
+        Append a group of lines.  Blocks.
+
+        :raises OSError: they are not in the file, or only in part.
+        """
+        now = datetime.now(UTC)
+        data = memoryview("".join(each.line(now) for each in receipts).encode("utf-8"))
+        with self._lock:
+            while data:
+                data = data[os.write(self._fd, data) :]
+
+    def reopen(self) -> None:
+        """
+        Go on in a new file of the same name, after the old one was rotated away.
+
+        :raises OSError: the new one cannot be opened; the old one stays in use.
+        """
+        fd = self._open()
+        with self._lock:
+            os.close(self._fd)
+            self._fd = fd

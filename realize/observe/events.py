@@ -1,0 +1,293 @@
+"""
+The catalogue of everything that is logged.
+
+An event has a name, a level, a message and fields.  Code logs by these objects only,
+so ``docs/logging.md``, which a test compares with this list, is complete.  Messages
+are constant; what varies is in the fields.
+"""
+
+from __future__ import annotations
+
+from string import Formatter
+from typing import Any, Final, Literal
+
+from attrs import field, frozen
+
+
+@frozen
+class Event:
+    """
+    A kind of thing that is worth a line.
+
+    :ivar name: lower-case words with hyphens; stable, so that it can be searched for.
+    :ivar level: ``error``: something is lost to the operator unless they act.
+        ``warn``: look at it today.  ``info``: what a person would tell another.
+        ``debug``: each step.
+    :ivar message: with fields in braces.
+    :ivar when: for the documentation.
+    :ivar extra: fields beside those in the message.
+    """
+
+    name: str
+    level: Literal["error", "warn", "info", "debug"]
+    message: str
+    when: str
+    extra: tuple[str, ...] = field(default=())
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """
+        The names of all its fields.
+        """
+        named = [name for _text, name, _spec, _c in Formatter().parse(self.message)]
+        return (*dict.fromkeys(name for name in named if name), *self.extra)
+
+    def log(self, logger: Any, **fields: object) -> None:
+        """
+        Log it once.
+
+        :param logger: made by ``txaio.tx.make_logger``.
+        :param fields: exactly :attr:`fields`; names of files as bytes.
+        """
+        getattr(logger, self.level)(self.message, event=self.name, **fields)
+
+
+# -- the program
+
+STARTED: Final = Event(
+    "started",
+    "info",
+    "realized {version} listens on {address}, offering {directories}.",
+    "the daemon is ready for connections",
+    ("peers",),
+)
+STOPPING: Final = Event(
+    "stopping",
+    "info",
+    "Stopping: no new connections, finishing what is being committed.",
+    "the daemon was told to end",
+)
+STOPPED: Final = Event("stopped", "info", "Stopped.", "the daemon has ended cleanly")
+RELOADED: Final = Event(
+    "reloaded",
+    "info",
+    "Configuration read again: {changes}.",
+    "the daemon was told to reload and the new configuration is in force",
+)
+RELOAD_REFUSED: Final = Event(
+    "reload-refused",
+    "error",
+    "Configuration not changed: {reason}",
+    "the daemon was told to reload and the file is not usable; the old one holds",
+)
+LEVEL_CHANGED: Final = Event(
+    "level-changed",
+    "info",
+    "Log level is {new} (was {old}), by {by}.",
+    "somebody changed the log level, or its time was over",
+    ("seconds",),
+)
+
+# -- peers
+
+PEER_CONNECTED: Final = Event(
+    "peer-connected",
+    "info",
+    "{peer} connected from {address} with {software}.",
+    "a peer was recognised by its key and welcomed",
+    ("connection",),
+)
+PEER_LEFT: Final = Event(
+    "peer-left",
+    "info",
+    "{peer} left after {seconds:.1f} s: {received} B received, {sent} B sent.",
+    "a connection that was served has ended",
+    ("connection", "reason"),
+)
+PEER_REFUSED: Final = Event(
+    "peer-refused",
+    "warn",
+    "Refused {address}: {reason}.",
+    "a connection was not served, or was cut off for what it sent",
+    ("peer",),
+)
+ERRORS_SUPPRESSED: Final = Event(
+    "errors-suppressed",
+    "warn",
+    "{count} more complaints about {peer} were not logged.",
+    "one peer caused more than ten lines in a second",
+)
+
+# -- files in directories of this host
+
+FILE_FINAL: Final = Event(
+    "file-final",
+    "info",
+    "{path} is in {directory}: {size} B from {peer}, {how}.",
+    "a file is verified, durable and under its name",
+    ("blake3", "session"),
+)
+FILES_FINAL: Final = Event(
+    "files-final",
+    "info",
+    "{count} files are in {directory}: {size} B from {peer}; the last is {path}.",
+    "many files became final together; instead of a line for each",
+    ("session",),
+)
+FILE_REMOVED: Final = Event(
+    "file-removed",
+    "info",
+    "{path} left {directory}: {size} B taken by {peer}.",
+    "a source file was deleted because it is safe elsewhere",
+    ("blake3", "session"),
+)
+FILES_REMOVED: Final = Event(
+    "files-removed",
+    "info",
+    "{count} files left {directory}: {size} B taken by {peer}; the last was {path}.",
+    "many source files were deleted together; instead of a line for each",
+    ("session",),
+)
+FILE_FAILED: Final = Event(
+    "file-failed",
+    "warn",
+    "{path} in {directory}: {text}",
+    "a file could not be read, written or removed; it is still at its source",
+    ("code", "peer", "session"),
+)
+FILE_DEFERRED: Final = Event(
+    "file-deferred",
+    "debug",
+    "{path} in {directory} is left for later: {text}",
+    "a file was changing, open for writing, or held by somebody else",
+    ("code", "peer", "session"),
+)
+SYNC_FAILED: Final = Event(
+    "sync-failed",
+    "error",
+    "{directory}: the disk did not keep {path}: {text}",
+    "an fsync failed; the file is still at its source, the disk needs a look",
+    ("peer", "session"),
+)
+DIRECTORY_GONE: Final = Event(
+    "directory-gone",
+    "error",
+    "{directory}: {reason}",
+    "the root of a directory, or its marker, is not there (any more)",
+)
+DIRECTORY_BACK: Final = Event(
+    "directory-back",
+    "info",
+    "{directory} is there again.",
+    "a directory that was gone can be used again",
+)
+DISK_NEARLY_FULL: Final = Event(
+    "disk-nearly-full",
+    "warn",
+    "{directory}: {free} B free, {min_free} B are to be kept.",
+    "less than twice the reserve, or less than 2% of the disk, is left; once until "
+    "there is more again",
+)
+LEASES_UNAVAILABLE: Final = Event(
+    "leases-unavailable",
+    "warn",
+    "{directory}: cannot tell whether files are open for writing ({reason}); only "
+    "files unchanged for {settle:.0f} s are taken.",
+    "once for each directory where the file system or missing rights prevent leases",
+)
+HIDING_UNAVAILABLE: Final = Event(
+    "hiding-unavailable",
+    "warn",
+    "{directory}: the file system cannot rename without replacing; files are "
+    "checked and then deleted.",
+    "once for each such directory",
+)
+DISK_SLOW: Final = Event(
+    "disk-slow",
+    "warn",
+    "{directory}: the disk has not answered for {seconds:.0f} s.",
+    "work on a disk has hung for longer than thirty seconds; once until it answers",
+)
+DISK_ANSWERS: Final = Event(
+    "disk-answers",
+    "info",
+    "{directory}: the disk answers again after {seconds:.0f} s.",
+    "after disk-slow",
+)
+
+# -- limits
+
+LIMIT_CHANGED: Final = Event(
+    "limit-changed",
+    "info",
+    "{scope}: {direction} limit is {new} B/s (was {old}), by {by}.",
+    "a limit was set, changed, lifted or ended",
+)
+LIMIT_REFUSED: Final = Event(
+    "limit-refused",
+    "warn",
+    "{scope}: {direction} limit not changed for {by}: {reason}",
+    "somebody asked for a limit that is not valid or not theirs to set",
+)
+
+# -- the command
+
+MOVE_BEGAN: Final = Event(
+    "move-began",
+    "info",
+    "Moving {source} to {destination}.",
+    "the command has opened both ends",
+    ("session",),
+)
+MOVE_ENDED: Final = Event(
+    "move-ended",
+    "info",
+    "Moved {moved} files, {size} B, in {seconds:.1f} s; {failed} failed, {deferred} "
+    "deferred.",
+    "the command ends, however it ends",
+    ("source", "destination", "exit", "sent"),
+)
+CONNECTION_LOST: Final = Event(
+    "connection-lost",
+    "warn",
+    "{reason}; trying again in {seconds:.0f} s.",
+    "the command lost a connection in the middle of a move",
+    ("attempt",),
+)
+RECONNECTED: Final = Event(
+    "reconnected",
+    "info",
+    "Connected again; going on.",
+    "after connection-lost",
+    ("attempt",),
+)
+PUSH_FAILED: Final = Event(
+    "push-failed",
+    "warn",
+    "Metrics not pushed: {reason}",
+    "the Pushgateway did not take the metrics; the move is not affected",
+)
+
+# -- steps
+
+REQUEST_ANSWERED: Final = Event(
+    "request-answered",
+    "debug",
+    "{command} of {peer} answered in {seconds:.3f} s: {outcome}.",
+    "each request of the protocol",
+    ("connection",),
+)
+BUG: Final = Event(
+    "bug",
+    "error",
+    "{what} failed in a way nobody planned; its traceback is logged at debug.",
+    "please report it",
+    ("error",),
+)
+
+
+def catalogue() -> list[Event]:
+    """
+    Every event, in the order of this file.
+    """
+    return [value for value in globals().values() if isinstance(value, Event)]
