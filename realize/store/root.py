@@ -16,6 +16,7 @@ import struct
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -42,6 +43,9 @@ OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOE
 
 #: How one is opened only to ask where it is: needs no permission to list it.
 _LOOK: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+
+#: Free bytes where there is no end of them.
+_ENDLESS: Final = 2**63 - 1
 
 #: Directories kept open for one root.
 MAX_KEPT: Final = 64
@@ -240,6 +244,25 @@ class Root:
                 fd = self._replace(fd, os.open(name, OPEN_DIRECTORY, dir_fd=fd))
         finally:
             os.close(fd)
+
+    def free(self) -> int:
+        """
+        Bytes that the file system has for us, where the root is or would be.
+
+        :raises PeerError: a directory cannot be looked at.
+        """
+        fd = os.dup(self._base)
+        try:
+            with suppress(NoSuchFile):
+                for name in self._parts:
+                    fd = self._replace(fd, self._open_one(fd, name, self.below))
+            status = os.fstatvfs(fd)
+        except OSError as error:
+            raise disk_error(error, b"", "ask for free space") from None
+        finally:
+            os.close(fd)
+        # No blocks at all: a file system without a size, such as some in FUSE.
+        return status.f_bavail * status.f_frsize if status.f_blocks else _ENDLESS
 
     def place(self) -> Place:
         """
