@@ -1,0 +1,73 @@
+"""
+Receipts.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from realize.observe.audit import AuditLog, Receipt
+from realize.paths import unprintable
+
+
+def receipt(number: int, path: bytes = b"a") -> Receipt:
+    """
+    The receipt of a file of *number* bytes.
+    """
+    return Receipt("final", "inbox", path, number, b"\xab" * 32, "laptop", "5e55")
+
+
+def test_line(tmp_path: Path) -> None:
+    """
+    One object with everything needed to check the file later.
+    """
+    name = b"\xff\n{x}"
+    AuditLog(str(tmp_path / "audit")).write([receipt(7, name)])
+    document = json.loads((tmp_path / "audit").read_text())
+    assert unprintable(document.pop("path")) == name
+    assert document.pop("time").endswith("Z")
+    assert document == {
+        "event": "final",
+        "directory": "inbox",
+        "size": 7,
+        "blake3": "ab" * 32,
+        "peer": "laptop",
+        "session": "5e55",
+    }
+
+
+def test_threads_do_not_mix_their_lines(tmp_path: Path) -> None:
+    """
+    Groups written at the same time stay whole lines, and none is lost to a rotation.
+    """
+    log = AuditLog(str(tmp_path / "audit"))
+
+    def write() -> None:
+        for _ in range(50):
+            log.write(receipt(n) for n in range(20))
+
+    threads = [threading.Thread(target=write) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    (tmp_path / "audit").rename(tmp_path / "audit.1")
+    log.reopen()
+    for thread in threads:
+        thread.join()
+    lines = [
+        json.loads(line)
+        for name in ("audit", "audit.1")
+        for line in (tmp_path / name).read_text().splitlines()
+    ]
+    assert len(lines) == 4 * 50 * 20
+
+
+def test_full_disk_is_an_error() -> None:
+    """
+    The caller has to know, since a source without a receipt must stay.
+    """
+    with pytest.raises(OSError, match="No space"):
+        AuditLog("/dev/full").write([receipt(1)])

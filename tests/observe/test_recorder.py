@@ -1,0 +1,148 @@
+"""
+What a recorder counts, logs and writes down.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+from twisted.logger import capturedLogs
+
+from realize.errors import AlreadyExists, Busy, DiskError, SyncFailed
+from realize.observe.audit import AuditLog
+from realize.observe.events import catalogue
+from realize.observe.metrics import DirectoryMetrics
+from realize.observe.recorder import LINES_PER_GROUP, Recorder, Settled
+
+
+def at_once(function: Any, *args: Any, **kwargs: Any) -> None:
+    """
+    Stands for callFromThread in a test that has one thread.
+    """
+    function(*args, **kwargs)
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    """
+    An empty registry.
+    """
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def recorder(registry: CollectorRegistry, tmp_path: Path) -> Recorder:
+    """
+    A recorder with receipts in ``audit``.
+    """
+    metrics = DirectoryMetrics.create(registry, ["inbox"])
+    audit = AuditLog(str(tmp_path / "audit"))
+    return Recorder("inbox", "laptop", "5e55", metrics, at_once, audit)
+
+
+def settled(count: int) -> list[Settled]:
+    """
+    So many files of ten bytes that arrived.
+    """
+    return [Settled(b"f%d" % n, 10, bytes(32), "written") for n in range(count)]
+
+
+def gone(count: int) -> list[Settled]:
+    """
+    So many files of ten bytes that were taken.
+    """
+    return [Settled(b"f%d" % n, 10, bytes(32)) for n in range(count)]
+
+
+def names(events: list[dict[str, Any]]) -> list[str]:
+    """
+    The names of logged events.
+    """
+    return [event["event"] for event in events]
+
+
+def test_few_files_get_a_line_each(
+    recorder: Recorder, registry: CollectorRegistry, tmp_path: Path
+) -> None:
+    """
+    Counted by how they came to be.
+    """
+    with capturedLogs() as events:
+        recorder.final(settled(LINES_PER_GROUP))
+        recorder.removed(gone(2))
+    assert names(events) == ["file-final"] * LINES_PER_GROUP + ["file-removed"] * 2
+    labels = {"directory": "inbox", "how": "written"}
+    count = registry.get_sample_value("realize_files_finished_total", labels)
+    assert count == LINES_PER_GROUP
+    lines = (tmp_path / "audit").read_text().splitlines()
+    kinds = [json.loads(line)["event"] for line in lines]
+    assert kinds == ["final"] * LINES_PER_GROUP + ["removed"] * 2
+
+
+def test_many_files_get_one_line_and_all_receipts(
+    recorder: Recorder, tmp_path: Path
+) -> None:
+    """
+    So that a move of small files does not flood the journal.
+    """
+    with capturedLogs() as events:
+        recorder.final(settled(1000))
+    assert names(events) == ["files-final"]
+    assert events[0]["count"] == 1000
+    assert events[0]["size"] == 10_000
+    assert len((tmp_path / "audit").read_text().splitlines()) == 1000
+
+
+def test_no_receipt_no_success(registry: CollectorRegistry) -> None:
+    """
+    If receipts cannot be written, nothing is counted or logged as final.
+    """
+    metrics = DirectoryMetrics.create(registry, ["inbox"])
+    recorder = Recorder("inbox", "p", "s", metrics, at_once, AuditLog("/dev/full"))
+    with capturedLogs() as events, pytest.raises(DiskError, match="audit log"):
+        recorder.final(settled(1))
+    assert events == []
+    labels = {"directory": "inbox", "how": "written"}
+    assert registry.get_sample_value("realize_files_finished_total", labels) == 0
+
+
+def test_failures_and_deferrals_are_told_apart(
+    recorder: Recorder, registry: CollectorRegistry
+) -> None:
+    """
+    A deferred file is no failure; a failed fsync is more than one.
+    """
+    with capturedLogs() as events:
+        recorder.failed(b"a", AlreadyExists("a: another file has this name"))
+        recorder.failed(b"b", Busy("b: held by archive"))
+        recorder.failed(b"c", SyncFailed("c: I/O error"))
+    # The debug line is not there: its level is off.
+    assert names(events) == ["file-failed", "file-failed", "sync-failed"]
+    assert events[0]["text"] == "another file has this name"
+    assert events[0]["path"] == b"a"
+    value = registry.get_sample_value
+    assert value("realize_files_failed_total", {"directory": "inbox"}) == 2
+    assert value("realize_files_deferred_total", {"directory": "inbox"}) == 1
+
+
+def test_what_is_logged_has_the_fields_of_the_catalogue(recorder: Recorder) -> None:
+    """
+    No field too many, none too few.
+    """
+    known = {event.name: set(event.fields) for event in catalogue()}
+    with capturedLogs() as events:
+        recorder.final(settled(1))
+        recorder.final(settled(20))
+        recorder.removed(gone(1))
+        recorder.removed(gone(20))
+        recorder.failed(b"a", SyncFailed("a: I/O error"))
+        recorder.leases_unavailable("not supported", 30.0)
+        recorder.hiding_unavailable()
+    assert len(events) == 8
+    for event in events:
+        fields = {name for name in event if not name.startswith("log_")} - {"event"}
+        assert fields == known[event["event"]]
