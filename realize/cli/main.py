@@ -129,7 +129,7 @@ def _refuse_misspelt(ctx: click.Context, args: Sequence[str]) -> None:
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 88},
-    epilog="`realize COMMAND --help` says more; `twistd realized --help` for the daemon.",
+    epilog="`realize COMMAND --help` says more; the daemon is `twistd realized`.",
 )
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def command() -> None:
@@ -165,7 +165,7 @@ def run_reactor(start: Callable[[Any], Coroutine[Any, Any, int]]) -> int:
         return Exit.INTERRUPTED
     if isinstance(results[0], Failure):
         results[0].raiseException()
-    return cast("int", results[0])
+    return results[0]
 
 
 def complain(text: str) -> None:

@@ -1,0 +1,194 @@
+"""
+``realize move SRC DST``, which is also what ``realize SRC DST`` means.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from realize.cli.endpoints import PeerPlace, is_remote, parse_place
+from realize.cli.options import configured, duration, private_key_path, read_config
+from realize.cli.outputs import JsonOutput, Output, QuietOutput
+from realize.cli.terminal import Stream
+from realize.config import Config
+from realize.errors import ConfigError
+from realize.move.excludes import Excludes
+from realize.move.outcome import MoveSettings
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
+#: Most descriptors that are asked of the system.
+MAX_DESCRIPTORS: Final = 65536
+
+#: Descriptors kept for other things than files in the making.
+SPARE_DESCRIPTORS: Final = 512
+
+#: What ``--output`` takes.
+OUTPUTS: Final = ("progress", "quiet", "json")
+
+
+def _excludes(
+    ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
+) -> Excludes | None:
+    try:
+        return Excludes.parse(value) if value else None
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+@click.command(short_help="Move files: verified, durable, resumable.")
+@click.argument("src")
+@click.argument("dst")
+@click.option(
+    "-n",
+    "--dry-run",
+    is_flag=True,
+    help="List what would become of each file, and change nothing.",
+)
+@click.option(
+    "--exclude",
+    metavar="GLOB",
+    multiple=True,
+    callback=_excludes,
+    help="Leave these files out, as in .gitignore: '*.tmp', 'cache/', '/a/**/b'.  "
+    "May be given several times.",
+)
+@click.option(
+    "--settle",
+    metavar="DURATION",
+    callback=duration,
+    help="Leave files that changed more recently for a later run.  [default: 30s "
+    "where it can't be found out whether a file is being written, else 0]",
+)
+@click.option(
+    "--max-duration",
+    metavar="DURATION",
+    default="24h",
+    show_default=True,
+    callback=duration,
+    help="Stop after this time; running again continues.",
+)
+@click.option(
+    "--remove-directories",
+    is_flag=True,
+    help="Remove source directories that the move has emptied.",
+)
+@click.option(
+    "--output",
+    type=click.Choice(OUTPUTS),
+    default="progress",
+    show_default=True,
+    help="What to print while moving, and how.",
+)
+@configured
+@click.pass_context
+def command(
+    ctx: click.Context,
+    src: str,
+    dst: str,
+    dry_run: bool,
+    exclude: Excludes | None,
+    settle: float | None,
+    max_duration: float,
+    remove_directories: bool,
+    output: str,
+    config: str | None,
+    privkey: str | None,
+) -> int:
+    """
+    Move files: verified, durable, resumable.
+
+    What SRC holds goes directly below DST: each file is copied, verified, made
+    durable, and only then removed from SRC.  Interrupt it whenever you like: running
+    it again continues.
+
+    Both are a local path, or PEER:DIRECTORY[/SUBDIR] with PEER from the
+    configuration.  SRC may be a single file.  A local path with a colon before its
+    first slash is written ./like:this.
+    """
+    loaded, file = read_config(config) if _needs_config(src, dst, config) else _none()
+    source = parse_place(src, "SRC", loaded.peers)
+    destination = parse_place(dst, "DST", loaded.peers)
+    if not max_duration:
+        raise ConfigError("--max-duration: must be more than zero")
+    remote = any(isinstance(place, PeerPlace) for place in (source, destination))
+    key = private_key_path(privkey, loaded, file) if remote else None
+    settings = MoveSettings(
+        excludes=exclude,
+        settle=settle or 0.0,
+        remove_directories=remove_directories,
+        dry_run=dry_run,
+        open_files=_open_files(),
+    )
+    # A lease on a file that somebody opens is broken with this signal.
+    signal.signal(signal.SIGIO, signal.SIG_IGN)
+
+    async def run(reactor: Any) -> int:
+        from realize.cli.opening import Opener
+        from realize.cli.running import run_move
+
+        return await run_move(
+            reactor,
+            Opener(reactor, source, destination, key, settle),
+            settings,
+            choose_output(output, dry_run, reactor),
+            max_duration,
+        )
+
+    status: int = ctx.obj.run(run)
+    return status
+
+
+def _needs_config(src: str, dst: str, config: str | None) -> bool:
+    return bool(config) or is_remote(src) or is_remote(dst)
+
+
+def _none() -> tuple[Config, Path | None]:
+    return Config(), None
+
+
+def _open_files() -> int:
+    """
+    How many files may be in the making at once, after asking for as many descriptors
+    as can be had.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    wanted = MAX_DESCRIPTORS if hard == unlimited else min(hard, MAX_DESCRIPTORS)
+    if soft != unlimited and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    usual = MoveSettings().open_files
+    return usual if soft == unlimited else max(16, min(usual, soft - SPARE_DESCRIPTORS))
+
+
+def choose_output(
+    name: str,
+    dry_run: bool,
+    clock: IReactorTime,
+    environ: Mapping[str, str] = os.environ,
+) -> Output:
+    """
+    The output of a name, on this process's standard output and standard error.
+
+    :param name: one of :data:`OUTPUTS`.
+    """
+    out, err = Stream(sys.stdout), Stream(sys.stderr)
+    if name == "json":
+        return JsonOutput(out, err, dry_run)
+    if name == "quiet":
+        return QuietOutput(out, err, dry_run)
+    from realize.cli.progress import BarProgress, LineProgress, can_draw
+
+    if dry_run or not can_draw(err, environ):
+        return LineProgress(out, err, dry_run, clock=clock)
+    return BarProgress(out, err, clock=clock)

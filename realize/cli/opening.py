@@ -1,0 +1,148 @@
+"""
+From SRC and DST to open stores, and back.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from realize.cli.endpoints import LocalPlace, PeerPlace, Place
+from realize.cli.report import Ends
+from realize.config import DirectorySettings
+from realize.peers import Address
+from realize.store.directory import DEFAULT_SETTLE_NS, LocalDirectory
+from realize.store.interface import Destination, Source
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from realize.wire.remote import Connection
+
+#: Bytes of the token that a peer knows this run by, over all its connections.
+TOKEN_SIZE: Final = 16
+
+
+class Opener:
+    """
+    Opens the two ends of one move, as often as its connections are lost.
+
+    :param key: where this host's private key is; None if both ends are local.
+    :param settle: seconds that files must not have changed for; None for what suits
+        the source.
+    :raises ConfigError: the key can't be read.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        source: Place,
+        destination: Place,
+        key: Path | None,
+        settle: float | None,
+    ) -> None:
+        self._reactor = reactor
+        self._source = source
+        self._destination = destination
+        self._settle_ns = (
+            DEFAULT_SETTLE_NS if settle is None else round(settle * 1_000_000_000)
+        )
+        self._key = _load(key) if key else None
+        self._token = secrets.token_bytes(TOKEN_SIZE)
+        self._directories: dict[bytes, LocalDirectory] = {}
+
+    @property
+    def ends(self) -> Ends:
+        """
+        What messages call the two ends.
+        """
+        return Ends(str(self._source), str(self._destination))
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[tuple[Source, Destination]]:
+        """
+        Both stores; leaving closes them and their connections.
+
+        Both ends at one peer share a connection.
+
+        :raises PeerGone: a peer can't be reached.
+        :raises PeerRefused: a peer does not want us, or is not the one we expect.
+        :raises PeerError: a directory is not there, or we may not use it.
+        """
+        async with AsyncExitStack() as stack:
+            connections: dict[str, Connection] = {}
+            source = await self._open_source(stack, connections)
+            stack.push_async_callback(source.close)
+            destination = await self._open_destination(stack, connections)
+            stack.push_async_callback(destination.close)
+            yield source, destination
+
+    async def close(self) -> None:
+        """
+        Let go of the threads that local ends used.
+        """
+        for directory in self._directories.values():
+            await directory.close()
+
+    async def _open_source(
+        self, stack: AsyncExitStack, connections: dict[str, Connection]
+    ) -> Source:
+        place = self._source
+        if isinstance(place, LocalPlace):
+            return await self._local(place).open_source(place.only, self._settle_ns)
+        connection = await self._connect(place, stack, connections)
+        return await connection.open_source(
+            place.directory, place.below, self._settle_ns
+        )
+
+    async def _open_destination(
+        self, stack: AsyncExitStack, connections: dict[str, Connection]
+    ) -> Destination:
+        place = self._destination
+        if isinstance(place, LocalPlace):
+            return await self._local(place).open_destination()
+        connection = await self._connect(place, stack, connections)
+        return await connection.open_destination(place.directory, place.below)
+
+    def _local(self, place: LocalPlace) -> LocalDirectory:
+        if place.path not in self._directories:
+            path = Path(os.fsdecode(place.path)).absolute()
+            self._directories[place.path] = LocalDirectory(
+                str(place), DirectorySettings(path), self._reactor
+            )
+        return self._directories[place.path]
+
+    async def _connect(
+        self,
+        place: PeerPlace,
+        stack: AsyncExitStack,
+        connections: dict[str, Connection],
+    ) -> Connection:
+        from realize.net.address import client_endpoint
+        from realize.wire.remote import connect
+
+        peer = place.peer
+        if peer.name not in connections:
+            address = Address.parse(peer.address or "")
+            connection = await connect(
+                self._reactor,
+                client_endpoint(self._reactor, address),
+                self._key,
+                peer.name,
+                peer.public_key,
+                self._token,
+                self._reactor,
+            )
+            stack.push_async_callback(connection.close)
+            connections[peer.name] = connection
+        return connections[peer.name]
+
+
+def _load(path: Path) -> Ed25519PrivateKey:
+    from realize.net.keys import load_private_key
+
+    return load_private_key(path)

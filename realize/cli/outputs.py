@@ -1,0 +1,260 @@
+"""
+Where a move's events go: ``--output quiet`` and ``json``, and what all have in common.
+
+``progress`` is in :mod:`realize.cli.progress`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+from attrs import define, field
+
+from realize import __version__
+from realize.cli.exits import Exit
+from realize.cli.report import (
+    Ends,
+    Result,
+    count,
+    notice_line,
+    summary,
+    trouble,
+    would_line,
+)
+from realize.cli.terminal import Stream
+from realize.model import File, Notice
+from realize.move.outcome import Kind, MoveObserver, Outcome
+from realize.paths import printable
+
+#: Changes when a reader of ``--output json`` has to.
+JSON_VERSION: Final = 1
+
+#: Most lines for people about files of one kind of trouble; the rest is counted.
+MAX_TROUBLES: Final = 50
+
+_TROUBLES: Final[tuple[Kind, ...]] = ("failed", "deferred")
+
+
+class Output(MoveObserver, Protocol):
+    """
+    A way to tell how a move goes, from its beginning to its end.
+    """
+
+    def started(self, ends: Ends) -> None:
+        """
+        The move begins.
+        """
+
+    def say(self, text: str) -> None:
+        """
+        Something the user has to know at once, in one line.
+        """
+
+    def finished(self, result: Result) -> None:
+        """
+        The move is over.
+        """
+
+
+@define
+class QuietOutput:
+    """
+    Says nothing, unless something went wrong; what it says goes to standard error.
+
+    Also what the others do about trouble: they add to it.
+    """
+
+    out: Stream
+    err: Stream
+    dry_run: bool = False
+    ends: Ends = field(init=False)
+    _troubles: dict[str, int] = field(factory=dict)
+
+    def started(self, ends: Ends) -> None:
+        """
+        Remember what to call the two ends.
+        """
+        self.ends = ends
+
+    def say(self, text: str) -> None:
+        """
+        A line on standard error.
+        """
+        self.err.line(f"realize: {text}")
+
+    def listed(self, files: Sequence[File]) -> None:
+        """
+        Nothing to say.
+        """
+
+    def restarted(self) -> None:
+        """
+        Nothing to say.
+        """
+
+    def began(self, path: bytes, size: int, kept: int) -> None:
+        """
+        Nothing to say.
+        """
+
+    def advanced(self, nbytes: int, path: bytes) -> None:
+        """
+        Nothing to say.
+        """
+
+    def noticed(self, notice: Notice) -> None:
+        """
+        A line about what could not be read, or was put back under another name.
+        """
+        if notice.kind in ("unreadable", "kept", "partial"):
+            self._complain(notice.kind, notice_line(notice))
+
+    def ended(self, outcomes: Sequence[Outcome]) -> None:
+        """
+        A line for each file that was not moved; in a dry run, for each file.
+        """
+        for outcome in outcomes:
+            if self.dry_run:
+                self.out.line(would_line(outcome, self.ends))
+            elif outcome.kind in _TROUBLES:
+                self._complain(outcome.kind, trouble(outcome, self.ends))
+
+    def finished(self, result: Result) -> None:
+        """
+        The summary, if not all is well.
+        """
+        self.suppressed()
+        if result.status != Exit.MOVED:
+            for line in summary(result):
+                self.err.line(line)
+
+    def suppressed(self) -> None:
+        """
+        Count what :data:`MAX_TROUBLES` left out.
+        """
+        for kind, number in self._troubles.items():
+            if number > MAX_TROUBLES:
+                more = count(number - MAX_TROUBLES, "more", "more")
+                self.say(f"{kind}: {more} (--output json has them all)")
+        self._troubles.clear()
+
+    def _complain(self, kind: str, line: str) -> None:
+        self._troubles[kind] = self._troubles.get(kind, 0) + 1
+        if self._troubles[kind] <= MAX_TROUBLES:
+            self.say(line)
+
+
+@define
+class JsonOutput:
+    """
+    One JSON object a line on standard output: each file, each notice, the summary.
+
+    ``docs/json.md`` describes them.
+    """
+
+    out: Stream
+    err: Stream
+    dry_run: bool = False
+    ends: Ends = field(init=False)
+
+    def started(self, ends: Ends) -> None:
+        """
+        Remember what to call the two ends.
+        """
+        self.ends = ends
+
+    def say(self, text: str) -> None:
+        """
+        A line on standard error: it is for people.
+        """
+        self.err.line(f"realize: {text}")
+
+    def listed(self, files: Sequence[File]) -> None:
+        """
+        Nothing to say.
+        """
+
+    def restarted(self) -> None:
+        """
+        Nothing to say.
+        """
+
+    def began(self, path: bytes, size: int, kept: int) -> None:
+        """
+        Nothing to say.
+        """
+
+    def advanced(self, nbytes: int, path: bytes) -> None:
+        """
+        Nothing to say.
+        """
+
+    def noticed(self, notice: Notice) -> None:
+        """
+        A ``notice`` object.
+        """
+        self._write(
+            {
+                "event": "notice",
+                "path": printable(notice.path),
+                "kind": notice.kind,
+                "text": notice.text,
+            }
+        )
+
+    def ended(self, outcomes: Sequence[Outcome]) -> None:
+        """
+        A ``file`` object for each.
+        """
+        for outcome in outcomes:
+            self._write(
+                {
+                    "event": "file",
+                    "path": printable(outcome.path),
+                    "outcome": outcome.kind,
+                    "size": outcome.size,
+                    "mtime_ns": outcome.mtime_ns,
+                    "sent": outcome.sent,
+                    "kept": outcome.kept,
+                    "seconds": round(outcome.seconds, 6),
+                    "blake3": outcome.digest.hex() or None,
+                    "end": self.ends.of(outcome) if outcome.side else None,
+                    "code": outcome.code or None,
+                    "text": outcome.text or None,
+                }
+            )
+
+    def finished(self, result: Result) -> None:
+        """
+        The ``summary`` object.
+        """
+        totals = result.totals
+        self._write(
+            {
+                "event": "summary",
+                "version": JSON_VERSION,
+                "realize": __version__,
+                "source": result.ends.source,
+                "destination": result.ends.destination,
+                "dry_run": result.dry_run,
+                "exit": int(result.status),
+                "error": result.error or None,
+                "seconds": round(result.seconds, 3),
+                "listed": totals.listed,
+                "listed_bytes": totals.listed_bytes,
+                "listing_complete": totals.complete,
+                "files": totals.files,
+                "file_bytes": totals.file_bytes,
+                "notices": totals.notices,
+                "excluded": totals.excluded,
+                "left": totals.left,
+                "sent": totals.sent,
+                "kept": totals.kept,
+                "reconnects": result.reconnects,
+            }
+        )
+
+    def _write(self, values: dict[str, Any]) -> None:
+        self.out.line(json.dumps(values, ensure_ascii=False))

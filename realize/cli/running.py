@@ -1,0 +1,143 @@
+"""
+A move from its first connection to its summary.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any, Final
+
+from attrs import define
+from twisted.internet.defer import CancelledError, Deferred
+
+from realize.cli.exits import Exit, exit_after, exit_for
+from realize.cli.opening import Opener
+from realize.cli.outputs import Output
+from realize.cli.report import Result
+from realize.cli.stopping import Stopper
+from realize.errors import PeerGone, RealizeError
+from realize.move.mover import Mover
+from realize.move.outcome import MoveSettings
+from realize.move.retry import Retry
+from realize.units import format_duration
+
+#: Seconds after which a move that was told to end at once is not waited for.
+CLOSING: Final = 10.0
+
+
+@define(eq=False)
+class Attempts:
+    """
+    Tells the user about lost connections.
+
+    :ivar lost_count: how often one was lost, or could not be made again.
+    :ivar open: whether both ends are, or were, reached.
+    """
+
+    _output: Output
+    lost_count: int = 0
+    open: bool = False
+
+    def lost(self, error: PeerGone, delay: float) -> None:
+        """
+        Say so, and when it will be tried again.
+        """
+        self.lost_count += 1
+        self.open = False
+        self._output.say(f"{error}; trying again in {format_duration(round(delay))}")
+
+    def reached(self, retries: int) -> None:
+        """
+        Say so, if it was lost before.
+        """
+        self.open = True
+        if self.lost_count:
+            self._output.say("connected again; going on")
+
+
+@define(eq=False)
+class _Running:
+    """
+    What :class:`Stopper` stops: the retries, or a connection that is being made.
+    """
+
+    _retry: Retry
+    _attempts: Attempts
+    _reactor: Any
+    _task: Deferred[None] | None = None
+
+    async def run(self) -> None:
+        """
+        Move, until the end or until stopped.
+        """
+        self._task = Deferred.fromCoroutine(self._retry.run())
+        await self._task
+
+    def stop(self) -> None:
+        """
+        Begin nothing new; without a connection there is nothing to wait for.
+        """
+        self._retry.stop()
+        if not self._attempts.open and self._task is not None:
+            self._task.cancel()
+
+    def abort(self) -> None:
+        """
+        Give up what is in progress, and if that takes too long, waiting for it.
+        """
+        self._retry.abort()
+        if self._task is not None:
+            self._reactor.callLater(CLOSING, self._task.cancel)
+
+
+async def run_move(
+    reactor: Any,
+    opener: Opener,
+    settings: MoveSettings,
+    output: Output,
+    max_duration: float,
+) -> Exit:
+    """
+    Move, tell *output* how it goes, and return the exit status.
+
+    :param max_duration: seconds.
+    """
+    attempts = Attempts(output)
+    mover = Mover(settings, reactor, output)
+    running = _Running(
+        Retry(mover, opener.open, reactor, random.random, attempts), attempts, reactor
+    )
+    began = reactor.seconds()
+    status: Exit | None = None
+    error = ""
+    output.started(opener.ends)
+    with Stopper(running, reactor, output.say, max_duration) as stopper:
+        try:
+            await running.run()
+        except CancelledError:
+            status = stopper.status or Exit.FAILED
+        except RealizeError as problem:
+            status, error = exit_for(problem), str(problem)
+        finally:
+            await opener.close()
+    totals = mover.totals
+    if status is None:
+        # Told to stop when everything was done already is not having been stopped.
+        early = totals.left or not totals.complete
+        status = (stopper.status if early else None) or exit_after(
+            failed=totals.failed, deferred=totals.deferred
+        )
+    if error:
+        output.say(error)
+    output.finished(
+        Result(
+            ends=opener.ends,
+            totals=totals,
+            status=status,
+            seconds=reactor.seconds() - began,
+            dry_run=settings.dry_run,
+            error=error,
+            reconnects=attempts.lost_count,
+        )
+    )
+    return status
