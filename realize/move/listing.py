@@ -1,0 +1,201 @@
+"""
+The listing as it comes in: what is left out of it, and batches to be offered.
+
+At most :data:`LOOK_AHEAD` entries wait here, so that the totals are known early and
+memory does not grow with the number of files.  Small and large files wait apart, so
+that neither hold up the others.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from attrs import define, field
+from twisted.internet.interfaces import IReactorTime
+
+from realize.model import MAX_BATCH, Directory, File, Page
+from realize.move.line import MAX_NAMES, Line
+from realize.move.outcome import MoveSettings
+from realize.move.tally import Item, Tally
+from realize.move.window import LARGEST_SLICE
+from realize.paths import parent_of
+from realize.store.interface import Source
+
+#: Most files listed and not yet offered.
+LOOK_AHEAD: Final = 32_768
+
+#: Most bytes of files in one batch of offers of more than one: what is offered is
+#: reserved at the destination.
+MAX_OFFERED_BYTES: Final = 256 * 1024 * 1024
+
+
+@define(eq=False)
+class Chunk:
+    """
+    The files of one page that wait, from the one numbered *start* on.
+    """
+
+    files: list[File]
+    directories: dict[bytes, Directory]
+    start: int = 0
+
+
+@define(eq=False)
+class Lister:
+    """
+    The step that lists the source, always some pages ahead.
+
+    :ivar may_begin: whether it may list more in the state the line is in.
+    """
+
+    _line: Line
+    _source: Source
+    _settings: MoveSettings
+    _tally: Tally
+    _clock: IReactorTime
+    _may_begin: Callable[[], bool]
+    _small: deque[Chunk] = field(factory=deque)
+    _large: deque[Chunk] = field(factory=deque)
+    _waiting: int = 0
+    _largest_page: int = 0
+    _cursor: int = 0
+    _listing: bool = False
+
+    @property
+    def load(self) -> int:
+        """
+        Files that wait here.
+        """
+        return self._waiting
+
+    def has(self, large: bool) -> bool:
+        """
+        Whether a large, or a small, file waits here.
+        """
+        return bool(self._large if large else self._small)
+
+    @property
+    def exhausted(self) -> bool:
+        """
+        Whether nothing waits here and nothing more will come.
+        """
+        return self._tally.totals.complete and not self._waiting
+
+    def begin(self) -> None:
+        """
+        Ask for a page, if there is room for it.
+        """
+        if (
+            not self._listing
+            and not self._tally.totals.complete
+            and self._waiting + self._largest_page <= LOOK_AHEAD
+            and self._may_begin()
+        ):
+            self._line.start(self._list())
+
+    async def _list(self) -> None:
+        self._listing = True
+        try:
+            page = await self._source.list(self._cursor)
+        finally:
+            self._listing = False
+        self._cursor = page.next
+        self._largest_page = max(self._largest_page, len(page.files))
+        for notice in page.notices:
+            self._tally.noticed(notice)
+        files = self._wanted(page)
+        directories = {entry.path: entry for entry in page.directories}
+        large = [file for file in files if file.size > LARGEST_SLICE]
+        if large:
+            files = [file for file in files if file.size <= LARGEST_SLICE]
+            self._large.append(Chunk(large, directories))
+        if files:
+            self._small.append(Chunk(files, directories))
+        self._waiting += len(files) + len(large)
+        if not page.next:
+            self._tally.totals.complete = True
+
+    def _wanted(self, page: Page) -> list[File]:
+        """
+        The files of a page that are to be moved.
+        """
+        files = page.files
+        excludes, refused = self._settings.excludes, self._tally.refused
+        if excludes is not None:
+            files = [file for file in files if not excludes.match(file.path)]
+            self._tally.totals.excluded += len(page.files) - len(files)
+        if refused:
+            files = [file for file in files if file.path not in refused]
+        self._tally.listed(files)
+        if self._settings.settle > 0:
+            files = self._settled(files, page.now_ns)
+        return files
+
+    def _settled(self, files: list[File], now_ns: int) -> list[File]:
+        """
+        Defer what is too young, or dated so little into the future that a clock
+        may be off.
+        """
+        settle_ns = int(self._settings.settle * 1e9)
+        settled = [file for file in files if abs(now_ns - file.mtime_ns) >= settle_ns]
+        if len(settled) < len(files):
+            self._tally.unsettled(
+                [file for file in files if abs(now_ns - file.mtime_ns) < settle_ns]
+            )
+        return settled
+
+    def take(self, large: bool) -> tuple[list[Item], list[Directory]]:
+        """
+        The next batch to be offered, and the directories above its files, parents
+        first.
+
+        :param large: of the files of more than one slice, or of the others.
+        """
+        chunks = self._large if large else self._small
+        now = self._clock.seconds()
+        items, chosen = list[Item](), dict[bytes, Directory]()
+        names = nbytes = 0
+        last_parent = None
+        while chunks and len(items) < MAX_BATCH:
+            chunk = chunks[0]
+            file = chunk.files[chunk.start]
+            names += len(file.path)
+            nbytes += file.size
+            parent = parent_of(file.path)
+            if parent != last_parent:
+                names += _choose(parent, chunk.directories, chosen)
+                last_parent = parent
+            # Counted before it is known to fit: the directories of the one file too
+            # many are created a moment early.
+            if items and (names > MAX_NAMES or nbytes > MAX_OFFERED_BYTES):
+                break
+            items.append(Item(file, now))
+            chunk.start += 1
+            if chunk.start == len(chunk.files):
+                chunks.popleft()
+        self._waiting -= len(items)
+        return items, list(chosen.values())
+
+
+def _choose(
+    parent: bytes,
+    known: dict[bytes, Directory],
+    chosen: dict[bytes, Directory],
+) -> int:
+    """
+    Add a directory and those above it to *chosen*, parents first.
+
+    :returns: bytes in their paths.
+    """
+    missing = []
+    while parent and parent not in chosen:
+        missing.append(known.get(parent))
+        parent = parent_of(parent)
+    names = 0
+    for entry in reversed(missing):
+        if entry is not None:
+            chosen[entry.path] = entry
+            names += len(entry.path)
+    return names

@@ -1,0 +1,131 @@
+"""
+One move as its user sees it: begun, perhaps interrupted, taken up again, stopped.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import IReactorTime
+
+from realize.errors import SamePlace
+from realize.move.line import Line
+from realize.move.outcome import MoveObserver, MoveSettings, Totals
+from realize.move.rehearsal import Rehearsal
+from realize.move.run import Run
+from realize.move.tally import Item, Tally
+from realize.move.window import Window
+from realize.store.interface import Destination, Source
+
+
+class Mover:
+    """
+    One move, which may take several connections.
+
+    :param settings: what the user asked for.
+    :param clock: measures; a reactor, or a test's ``Clock``.
+    :param observer: is told what happens.
+    """
+
+    def __init__(
+        self, settings: MoveSettings, clock: IReactorTime, observer: MoveObserver
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._tally = Tally(observer)
+        self._window = Window()
+        self._pending: dict[bytes, Item] = {}
+        self._line: Line | None = None
+        self._stopping = False
+        self._aborted = False
+        self._walked = False
+
+    @property
+    def totals(self) -> Totals:
+        """
+        The sums so far.
+        """
+        return self._tally.totals
+
+    @property
+    def stopped(self) -> bool:
+        """
+        Whether :meth:`stop` or :meth:`abort` was called.
+        """
+        return self._stopping
+
+    def limit(self, rate: int | None) -> None:
+        """
+        Tell what the line is limited to, so that no more than about a second's worth
+        is on its way.  May be called at any time.
+
+        :param rate: bytes per second, the smaller of the limits on the way; None
+            for no limit.
+        """
+        self._window.limit = rate
+
+    async def run(self, source: Source, destination: Destination) -> None:
+        """
+        Move until nothing is left, or until stopped.
+
+        What becomes of single files goes to the observer and the totals.  After
+        :class:`~realize.errors.PeerGone` it may be called again, with stores opened
+        anew: what is safe already is removed first, then the source is walked again,
+        leaving out what failed or was deferred before.
+
+        The stores are not closed.
+
+        :raises SamePlace: source and destination overlap; nothing was listed.
+        :raises SameFile: a file at the destination turned out to be the source's own.
+        :raises DirectoryGone: a root has vanished.
+        :raises PeerGone: a connection was lost.
+        :raises PeerError: the source cannot be listed.
+        """
+        if (await source.place()).overlaps(await destination.place()):
+            raise SamePlace(
+                f"{source.name} and {destination.name} are the same directory, or one "
+                "is inside the other"
+            )
+        if self._stopping and not self._pending:
+            return
+        waiting = list(self._pending.values())
+        if self._walked:
+            self._tally.restart(waiting)
+        self._walked = True
+        self._window.clear()
+        line = self._line = Line(stopping=self._stopping)
+        try:
+            if self._settings.dry_run:
+                Rehearsal(
+                    line, source, destination, self._settings, self._tally, self._clock
+                )
+            else:
+                Run(
+                    line,
+                    source,
+                    destination,
+                    self._settings,
+                    self._tally,
+                    self._clock,
+                    self._window,
+                    self._pending,
+                )
+            if not self._aborted:
+                await line.run()
+        finally:
+            self._line = None
+
+    def stop(self) -> None:
+        """
+        Begin no further file.  :meth:`run` returns when those in progress are done.
+        """
+        self._stopping = True
+        if self._line is not None:
+            self._line.stopping = True
+            self._line.wake()
+
+    def abort(self) -> None:
+        """
+        Let :meth:`run` return at once.  Partials and sources stay as they are.
+        """
+        self._stopping = self._aborted = True
+        if self._line is not None:
+            self._line.abandon()

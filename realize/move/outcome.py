@@ -1,0 +1,198 @@
+"""
+What became of the files of a move, and who is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Literal, Protocol, get_args
+
+from attrs import define, field, frozen
+
+from realize.model import File, Notice, NoticeKind
+from realize.move.excludes import Excludes
+
+#: ``moved`` (to a new name), ``replaced`` (an old file gave way), ``present`` (it was
+#: there already, with the same content) and ``renamed`` (inside one file system) are
+#: successes: the file is safe at the destination and gone from the source.
+#: ``deferred``: left for a later run, because it is changing or somebody holds it.
+#: ``gone``: somebody removed it before it could be moved.  In a dry run each says
+#: what would be.
+Kind = Literal["moved", "replaced", "present", "renamed", "deferred", "gone", "failed"]
+
+#: Kinds of outcomes of files that are where they should be.
+SUCCESSES: Final[tuple[Kind, ...]] = ("moved", "replaced", "present", "renamed")
+
+#: The end at which something went wrong; empty where nothing did.
+Side = Literal["", "source", "destination"]
+
+
+@frozen
+class Outcome:
+    """
+    What became of one file; the last that is heard of it in this move.
+
+    :ivar size: bytes, as listed.
+    :ivar mtime_ns: as listed, nanoseconds since 1970.
+    :ivar side: for ``deferred``, ``gone`` and ``failed``: where.
+    :ivar code: for the same: :attr:`realize.errors.PeerError.code`.
+    :ivar text: for the same: why, in one line.
+    :ivar sent: bytes that the destination wrote.
+    :ivar kept: bytes that an earlier run had left there and that were kept.
+    :ivar seconds: from the offer to the end.
+    :ivar digest: BLAKE3 of the content, or empty where nobody read it.
+    """
+
+    path: bytes
+    size: int
+    mtime_ns: int
+    kind: Kind
+    side: Side = ""
+    code: str = ""
+    text: str = ""
+    sent: int = 0
+    kept: int = 0
+    seconds: float = 0.0
+    digest: bytes = b""
+
+
+def _none_of_each_kind() -> dict[Kind, int]:
+    return dict.fromkeys(get_args(Kind), 0)
+
+
+def _none_of_each_notice() -> dict[NoticeKind, int]:
+    return dict.fromkeys(get_args(NoticeKind), 0)
+
+
+@define
+class Totals:
+    """
+    The sums over a move, kept up to date while it runs.
+
+    :ivar listed: files found so far that are to be moved.
+    :ivar listed_bytes: their sizes, in bytes.
+    :ivar complete: whether the listing has come to its end.
+    :ivar excluded: files that globs left out.
+    :ivar files: outcomes, by kind.
+    :ivar file_bytes: sizes of those files, by kind, in bytes.
+    :ivar notices: what else was found, by kind.
+    :ivar sent: bytes that the destination wrote, whatever became of their files.
+    :ivar kept: bytes that needed no sending because a partial had them.
+    :ivar seen_again: how often a walk had to begin again.
+    """
+
+    listed: int = 0
+    listed_bytes: int = 0
+    complete: bool = False
+    excluded: int = 0
+    files: dict[Kind, int] = field(factory=_none_of_each_kind)
+    file_bytes: dict[Kind, int] = field(factory=_none_of_each_kind)
+    notices: dict[NoticeKind, int] = field(factory=_none_of_each_notice)
+    sent: int = 0
+    kept: int = 0
+    seen_again: int = 0
+
+    @property
+    def ended(self) -> int:
+        """
+        Files that have an outcome.
+        """
+        return sum(self.files.values())
+
+    @property
+    def ended_bytes(self) -> int:
+        """
+        Sizes of the files that have an outcome, in bytes.
+        """
+        return sum(self.file_bytes.values())
+
+    @property
+    def left(self) -> int:
+        """
+        Files listed that have no outcome yet; more may not be listed yet.
+        """
+        return self.listed - self.ended
+
+    @property
+    def succeeded(self) -> int:
+        """
+        Files that are where they should be.
+        """
+        return sum(self.files[kind] for kind in SUCCESSES)
+
+    @property
+    def failed(self) -> int:
+        """
+        Files that failed, and places that could not be listed.
+        """
+        return self.files["failed"] + self.notices["unreadable"]
+
+    @property
+    def deferred(self) -> int:
+        """
+        Files left for a later run.
+        """
+        return self.files["deferred"]
+
+
+class MoveObserver(Protocol):
+    """
+    Whoever wants to know how a move goes: progress, logs, metrics.
+
+    Called in batches, from the reactor's thread; must return soon and not raise.
+    """
+
+    def listed(self, files: Sequence[File]) -> None:
+        """
+        Files were found that are to be moved.
+        """
+
+    def restarted(self) -> None:
+        """
+        The walk begins again, after a lost connection: files that have no outcome
+        yet will be listed once more.
+        """
+
+    def noticed(self, notice: Notice) -> None:
+        """
+        Something was found that is not moved; once for each.
+        """
+
+    def began(self, path: bytes, size: int, kept: int) -> None:
+        """
+        A file large enough to be sent in several parts begins.
+
+        :param kept: bytes of it that are there already.
+        """
+
+    def advanced(self, nbytes: int, path: bytes) -> None:
+        """
+        The destination has written bytes.
+
+        :param path: the large file they belong to; empty for a batch of small ones.
+        """
+
+    def ended(self, outcomes: Sequence[Outcome]) -> None:
+        """
+        Files have come to their end.
+        """
+
+
+@frozen(kw_only=True)
+class MoveSettings:
+    """
+    What a user can ask of a move.
+
+    :ivar excludes: files to leave out.
+    :ivar settle: seconds that a file must not have changed for; younger ones, and
+        those that will be younger in that time, are deferred.
+    :ivar remove_directories: whether source directories that the move empties go.
+    :ivar dry_run: say what would be done and change nothing.
+    :ivar open_files: most files in the making at the destination at once.
+    """
+
+    excludes: Excludes | None = None
+    settle: float = 0.0
+    remove_directories: bool = False
+    dry_run: bool = False
+    open_files: int = 3072

@@ -1,0 +1,186 @@
+"""
+The end of the line: files that are safe at the destination leave the source.
+
+A file that was written in this run is removed in one step.  One that was *present*,
+with no byte written, could be the very file that is to be removed, seen through two
+mounts.  So the source hides it first, and the destination is asked whether it still
+has what it answered for; if its file has vanished with the hiding, the source puts
+it back and the run ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Literal
+
+from attrs import define, field
+from twisted.internet.interfaces import IReactorTime
+
+from realize.errors import DigestMismatch, PeerError, SameFile
+from realize.model import (
+    Failure,
+    Finished,
+    Held,
+    Offer,
+    Removal,
+    RemovalStep,
+    Removed,
+)
+from realize.move.line import Line, Stage
+from realize.move.tally import Item, Refuse, Tally
+from realize.paths import printable
+from realize.store.interface import Destination, Source
+
+_CHANGED: Final = Failure(
+    DigestMismatch.code, "the file was changed after it had been compared"
+)
+
+
+@define(eq=False)
+class Remover:
+    """
+    The step that removes.
+
+    :ivar pending: files that are safe and not known to be removed, by path; kept by
+        the caller beyond a lost connection.
+    """
+
+    _line: Line
+    _source: Source
+    _destination: Destination
+    _tally: Tally
+    _clock: IReactorTime
+    _refuse: Refuse
+    _prune: bool
+    pending: dict[bytes, Item]
+    _written: Stage = field(init=False)
+    _present: Stage = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        line = self._line
+        self._written = Stage(line, self._remove, may_begin=lambda: True)
+        self._present = Stage(line, self._confirm, may_begin=lambda: line.error is None)
+
+    @property
+    def load(self) -> int:
+        """
+        Files that wait to be removed.
+        """
+        return self._written.load + self._present.load
+
+    def put(self, items: Sequence[tuple[Item, Finished]]) -> None:
+        """
+        Queue files that the destination has made final.
+        """
+        written, present = list[Item](), list[Item]()
+        for item, finished in items:
+            item.finished = finished
+            self.pending[item.file.path] = item
+            (present if finished.how == "present" else written).append(item)
+        self._written.put(written)
+        self._present.put(present)
+
+    def begin(self) -> None:
+        """
+        Begin what can be begun.
+        """
+        self._written.begin()
+        self._present.begin()
+
+    async def prune(self, adopted: list[Item]) -> None:
+        """
+        Let directories go that renaming files away has emptied.
+        """
+        await self._ask(adopted, "now")
+
+    async def _remove(self, batch: list[Item]) -> None:
+        await self._end_with(batch, "now")
+
+    async def _end_with(self, batch: list[Item], step: RemovalStep) -> None:
+        """
+        Let the last step be done, and count what has gone.
+        """
+        gone, refused = [], []
+        for item, result in zip(batch, await self._ask(batch, step), strict=True):
+            if isinstance(result, Removed):
+                gone.append(item)
+            else:
+                refused.append((item, result))
+        self._gone(gone)
+        self._give_up(refused, "source")
+
+    async def _confirm(self, batch: list[Item]) -> None:
+        hidden, gone = list[Item](), list[Item]()
+        refused = []
+        for item, result in zip(batch, await self._ask(batch, "hide"), strict=True):
+            if isinstance(result, Failure):
+                refused.append((item, result))
+            else:
+                (hidden if result.found else gone).append(item)
+        self._gone(gone)
+        self._give_up(refused, "source")
+        if hidden:
+            await self._end_hiding(hidden)
+
+    async def _end_hiding(self, hidden: list[Item]) -> None:
+        """
+        Ask the destination for its files once more, and remove or put back.
+        """
+        proven, vanished, refused = [], [], []
+        for item, held in zip(hidden, await self._look(hidden), strict=True):
+            if isinstance(held, Failure):
+                refused.append((item, held))
+            elif held.present < 0:
+                vanished.append(item)
+            elif item.finished and held.version == item.finished.version:
+                proven.append(item)
+            else:
+                refused.append((item, _CHANGED))
+        if vanished:
+            self._line.fail(
+                SameFile(
+                    f"{printable(vanished[0].file.path)}: hiding it at "
+                    f"{self._source.name} made it vanish at "
+                    f"{self._destination.name}: they are the same file; it was put "
+                    "back"
+                )
+            )
+        put_back = vanished + [item for item, _ in refused]
+        if put_back:
+            await self._ask(put_back, "restore")
+        self._give_up(refused, "destination")
+        if proven:
+            await self._end_with(proven, "unlink")
+
+    async def _look(self, items: list[Item]) -> Sequence[Held | Failure]:
+        offers = [Offer(item.file.path, item.file.size) for item in items]
+        try:
+            return await self._destination.offer(offers, (), reserve=False)
+        except PeerError as error:
+            return [Failure.of(error)] * len(items)
+
+    async def _ask(
+        self, items: list[Item], step: RemovalStep
+    ) -> Sequence[Removed | Failure]:
+        removals = [
+            Removal(item.file.path, item.file.identity, item.digest, step)
+            for item in items
+        ]
+        try:
+            return await self._source.remove(removals, self._prune)
+        except PeerError as error:
+            return [Failure.of(error)] * len(items)
+
+    def _gone(self, items: list[Item]) -> None:
+        for item in items:
+            self.pending.pop(item.file.path, None)
+        self._tally.succeeded(items, self._clock.seconds())
+
+    def _give_up(
+        self,
+        refused: list[tuple[Item, Failure]],
+        side: Literal["source", "destination"],
+    ) -> None:
+        for item, _ in refused:
+            self.pending.pop(item.file.path, None)
+        self._refuse(refused, side)

@@ -1,0 +1,370 @@
+"""
+From the source into partials at the destination: the step through which bytes pass.
+
+There are two lanes.  Small files travel in batches, each file whole.  Large ones are
+cut into slices, several of which are on their way at once; reads may be answered in
+any order, writes are begun in the order of the file.  Large files go one after the
+other, but the next begins as soon as the last slice of the one before was asked for.
+While both lanes have work, they get equal shares of the window.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from attrs import define, field
+from twisted.internet.interfaces import IReactorTime
+
+from realize.errors import InternalError, PeerError, SourceChanged
+from realize.model import (
+    MAX_BATCH,
+    MAX_BATCH_BYTES,
+    Extent,
+    Failure,
+    Piece,
+    Range,
+    Written,
+)
+from realize.move.line import MAX_NAMES, Line
+from realize.move.tally import Item, Refuse, Tally
+from realize.move.window import Flight, Window
+from realize.store.interface import Destination, Source
+
+_CUT_SHORT: Final = Failure(
+    SourceChanged.code, "fewer bytes were read than the file had when it was listed"
+)
+_ODD_SIZE: Final = Failure(
+    InternalError.code, "the partial does not hold what was written"
+)
+
+
+@define(eq=False)
+class Large:
+    """
+    A file that is sent in slices.
+
+    :ivar asked: where the next slice to be read begins.
+    :ivar placed: where the next slice to be written begins.
+    :ivar arrived: slices that were read before an earlier one was, by offset.
+    :ivar unanswered: writes begun and not answered.
+    :ivar broken: nothing more is to be done for it.
+    """
+
+    item: Item
+    asked: int = 0
+    placed: int = 0
+    arrived: dict[int, tuple[Flight, Extent, bytes | memoryview]] = field(factory=dict)
+    unanswered: int = 0
+    broken: bool = False
+
+
+@define(eq=False)
+class Sender:
+    """
+    The step that reads and writes.
+
+    :ivar written: what to do with files whose last byte was written.
+    :ivar refuse: what to do with those that came to grief.
+    :ivar waiting: how many partials are open beyond those that are being written.
+    :ivar more: whether further small files can be expected soon.
+    :ivar open_files: most partials open at once.
+    """
+
+    _line: Line
+    _source: Source
+    _destination: Destination
+    _window: Window
+    _clock: IReactorTime
+    _tally: Tally
+    _written: Callable[[Sequence[Item]], None]
+    _refuse: Refuse
+    _waiting: Callable[[], int]
+    _more: Callable[[], bool]
+    _open_files: int
+    _small: deque[Item] = field(factory=deque)
+    _small_bytes: int = 0
+    _large: deque[Large] = field(factory=deque)
+    _large_bytes: int = 0
+    _current: Large | None = None
+    _batches: int = 0
+    _open: int = 0
+    #: Bytes asked for in each lane since both last had work.
+    _small_share: int = 0
+    _large_share: int = 0
+
+    @property
+    def load(self) -> int:
+        """
+        Files that wait here or are being sent.
+        """
+        return len(self._small) + len(self._large) + self._open
+
+    def queued_bytes(self, large: bool) -> int:
+        """
+        Bytes of the large, or the small, files that wait here.
+        """
+        return self._large_bytes if large else self._small_bytes
+
+    def put(self, items: Sequence[Item]) -> None:
+        """
+        Queue files to be sent from their first byte.
+        """
+        slice_size = self._window.slice
+        for item in items:
+            if item.file.size > slice_size:
+                self._large.append(Large(item))
+                self._large_bytes += item.file.size
+            else:
+                self._small.append(item)
+                self._small_bytes += item.file.size
+
+    def resume(self, item: Item) -> None:
+        """
+        Queue a file of whose partial :attr:`Item.kept` bytes were kept.
+        """
+        self._large.append(Large(item, asked=item.kept, placed=item.kept))
+        self._large_bytes += item.file.size - item.kept
+
+    def begin(self) -> None:
+        """
+        Fill the window.
+        """
+        line, window = self._line, self._window
+        while line.error is None and window.has_room():
+            large = self._next_large()
+            small = not line.stopping and self._may_send_small()
+            if large and (not small or self._large_share <= self._small_share):
+                if not small:
+                    self._small_share = self._large_share
+                self._begin_slice(large)
+            elif small:
+                if not large:
+                    self._large_share = self._small_share
+                self._begin_batch()
+            else:
+                break
+
+    # -- small files
+
+    def _may_send_small(self) -> bool:
+        if not self._small or not self._has_free_partials():
+            return False
+        # Better full batches than soon, unless nothing would be under way.
+        return (
+            not self._batches
+            or len(self._small) >= MAX_BATCH
+            or self._small_bytes >= self._batch_bytes()
+            or not self._more()
+        )
+
+    def _has_free_partials(self) -> bool:
+        return self._open + self._waiting() < self._open_files or not self._open
+
+    def _batch_bytes(self) -> int:
+        return min(MAX_BATCH_BYTES, self._window.size // 2)
+
+    def _begin_batch(self) -> None:
+        queue, batch, names, nbytes = self._small, list[Item](), 0, 0
+        most_bytes = self._batch_bytes()
+        most = max(1, self._open_files - self._open - self._waiting())
+        while queue and len(batch) < min(MAX_BATCH, most):
+            file = queue[0].file
+            names += len(file.path)
+            if batch and (nbytes + file.size > most_bytes or names > MAX_NAMES):
+                break
+            nbytes += file.size
+            batch.append(queue.popleft())
+        self._small_bytes -= nbytes
+        self._small_share += nbytes
+        self._line.start(self._send_batch(batch, nbytes))
+
+    async def _send_batch(self, batch: list[Item], nbytes: int) -> None:
+        flight = self._window.begin(nbytes, self._clock.seconds())
+        self._batches += 1
+        self._open += len(batch)
+        try:
+            written, arrived = await self._copy(batch)
+        finally:
+            self._batches -= 1
+            self._open -= len(batch)
+        self._window.land(flight, self._clock.seconds())
+        if arrived:
+            self._tally.advanced(arrived)
+        self._written(written)
+
+    async def _copy(self, batch: list[Item]) -> tuple[list[Item], int]:
+        """
+        Read whole files and write them.
+
+        :returns: those that were written, and their bytes.
+        """
+        ranges = [
+            Range(file.path, file.identity, 0, file.size)
+            for file in (item.file for item in batch)
+        ]
+        try:
+            extents, payload = await self._source.read(ranges)
+        except PeerError as error:
+            failure = Failure.of(error)
+            self._refuse([(item, failure) for item in batch], "source")
+            return [], 0
+        sound = True
+        for item, extent in zip(batch, extents, strict=True):
+            if type(extent) is Extent and extent.length == item.file.size:
+                item.digest = extent.digest
+            else:
+                sound = False
+        if not sound:
+            batch, payload = self._only_whole(batch, extents, payload)
+            if not batch:
+                return [], 0
+        pieces = [Piece(item.file.path, 0, item.file.size) for item in batch]
+        try:
+            results = await self._destination.write(pieces, payload)
+        except PeerError as error:
+            failure = Failure.of(error)
+            self._refuse([(item, failure) for item in batch], "destination")
+            return [], 0
+        return self._sort_out(batch, results)
+
+    def _only_whole(
+        self,
+        batch: list[Item],
+        extents: Sequence[Extent | Failure],
+        payload: bytes | memoryview,
+    ) -> tuple[list[Item], bytes]:
+        """
+        Leave out of a batch what was not read to its end.
+        """
+        whole, parts, refused = list[Item](), [], []
+        position = 0
+        for item, extent in zip(batch, extents, strict=True):
+            if isinstance(extent, Failure):
+                refused.append((item, extent))
+                continue
+            if extent.length == item.file.size:
+                whole.append(item)
+                parts.append(payload[position : position + extent.length])
+            else:
+                refused.append((item, _CUT_SHORT))
+            position += extent.length
+        self._refuse(refused, "source")
+        return whole, b"".join(parts)
+
+    def _sort_out(
+        self, batch: list[Item], results: Sequence[Written | Failure]
+    ) -> tuple[list[Item], int]:
+        written, refused, nbytes = [], [], 0
+        for item, result in zip(batch, results, strict=True):
+            size = item.file.size
+            if type(result) is Written and result.size == size:
+                item.sent = size
+                nbytes += size
+                written.append(item)
+            else:
+                refused.append(
+                    (item, result if isinstance(result, Failure) else _ODD_SIZE)
+                )
+        self._refuse(refused, "destination")
+        return written, nbytes
+
+    # -- large files
+
+    def _next_large(self) -> Large | None:
+        """
+        The large file whose next slice is to be read.
+        """
+        if self._current is None and self._large and not self._line.stopping:
+            if not self._has_free_partials():
+                return None
+            self._current = self._large.popleft()
+            self._large_bytes -= self._current.item.file.size - self._current.asked
+            self._open += 1
+            self._tally.began(self._current.item)
+        return self._current
+
+    def _begin_slice(self, large: Large) -> None:
+        file, offset = large.item.file, large.asked
+        length = min(self._window.slice, file.size - offset)
+        large.asked += length
+        self._large_share += length
+        if large.asked >= file.size:
+            self._current = None
+        self._line.start(
+            self._read_slice(large, Range(file.path, file.identity, offset, length))
+        )
+
+    async def _read_slice(self, large: Large, wanted: Range) -> None:
+        flight = self._window.begin(wanted.length, self._clock.seconds())
+        result: Extent | Failure
+        try:
+            (result,), data = await self._source.read([wanted])
+        except PeerError as error:
+            result, data = Failure.of(error), b""
+        if isinstance(result, Extent) and not (
+            result.length == wanted.length == len(data)
+        ):
+            result = _CUT_SHORT
+        if large.broken or isinstance(result, Failure):
+            self._window.drop(flight)
+            if isinstance(result, Failure) and self._break(large):
+                self._refuse([(large.item, result)], "source")
+            return
+        large.arrived[wanted.offset] = (flight, result, data)
+        while (next_one := large.arrived.pop(large.placed, None)) is not None:
+            offset = large.placed
+            large.placed += len(next_one[2])
+            large.unanswered += 1
+            self._line.start(self._write_slice(large, offset, *next_one))
+
+    async def _write_slice(
+        self,
+        large: Large,
+        offset: int,
+        flight: Flight,
+        extent: Extent,
+        data: bytes | memoryview,
+    ) -> None:
+        item, file = large.item, large.item.file
+        result: Written | Failure
+        try:
+            (result,) = await self._destination.write(
+                [Piece(file.path, offset, len(data))], data
+            )
+        except PeerError as error:
+            result = Failure.of(error)
+        large.unanswered -= 1
+        if isinstance(result, Written) and result.size != offset + len(data):
+            result = _ODD_SIZE
+        if isinstance(result, Failure):
+            self._window.drop(flight)
+            if self._break(large):
+                self._refuse([(item, result)], "destination")
+            return
+        self._window.land(flight, self._clock.seconds())
+        self._tally.advanced(len(data), file.path)
+        item.sent += len(data)
+        if offset + len(data) == file.size:
+            item.digest = extent.digest
+        if large.placed == file.size and not large.unanswered and not large.broken:
+            self._open -= 1
+            self._written([item])
+
+    def _break(self, large: Large) -> bool:
+        """
+        Give up a file.
+
+        :returns: False if that had been done before.
+        """
+        if large.broken:
+            return False
+        large.broken = True
+        self._open -= 1
+        if self._current is large:
+            self._current = None
+        for flight, _, _ in large.arrived.values():
+            self._window.drop(flight)
+        large.arrived.clear()
+        return True

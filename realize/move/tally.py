@@ -1,0 +1,252 @@
+"""
+The one place that outcomes pass: totals, the observer, and what not to try again.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from attrs import define, field
+
+from realize.errors import NoSuchFile, NotSettled
+from realize.model import Failure, File, Finished, How, Notice
+from realize.move.outcome import Kind, MoveObserver, Outcome, Side, Totals
+
+_KINDS: Final[dict[How, Kind]] = {
+    "written": "moved",
+    "replaced": "replaced",
+    "present": "present",
+    "renamed": "renamed",
+}
+
+
+@define(eq=False)
+class Item:
+    """
+    A file on its way through a move.
+
+    :ivar began: seconds, by the move's clock.
+    :ivar partial: bytes of it that the destination has from an earlier run.
+    :ivar replaces: whether the destination has a file of this name.
+    :ivar whole: to be sent from its first byte, whatever is there.
+    :ivar sent: bytes that the destination wrote.
+    :ivar kept: bytes that were kept of the partial.
+    :ivar digest: BLAKE3 of the content, once known.
+    :ivar finished: the destination's answer, once the file is safe there.
+    """
+
+    file: File
+    began: float
+    partial: int = 0
+    replaces: bool = False
+    whole: bool = False
+    sent: int = 0
+    kept: int = 0
+    digest: bytes = b""
+    finished: Finished | None = None
+
+
+#: What takes files that did not make it, each with its reason, and the end at fault.
+Refuse = Callable[[Sequence[tuple[Item, Failure]], Side], None]
+
+
+class Memory:
+    """
+    Paths, remembered as eight bytes each.
+
+    Two paths that share a hash are one in 10**19: the second one then waits for the
+    next run.
+    """
+
+    def __init__(self) -> None:
+        self._new = array("q")
+        self._sorted = array("q")
+
+    def add(self, path: bytes) -> None:
+        """
+        Seen by ``in`` after the next :meth:`sort` only.
+        """
+        self._new.append(hash(path))
+
+    def sort(self) -> None:
+        """
+        Let ``in`` see everything that was added.
+        """
+        if self._new:
+            self._sorted.extend(self._new)
+            self._new = array("q")
+            self._sorted = array("q", sorted(self._sorted))
+
+    def __bool__(self) -> bool:
+        return bool(self._sorted)
+
+    def __contains__(self, path: bytes) -> bool:
+        wanted = hash(path)
+        index = bisect_left(self._sorted, wanted)
+        return index < len(self._sorted) and self._sorted[index] == wanted
+
+
+@define(eq=False)
+class Tally:
+    """
+    Counts outcomes and passes them on.
+
+    :ivar totals: the sums so far.
+    :ivar refused: files of this move that failed or were deferred, and notices that
+        were given.
+    """
+
+    _observer: MoveObserver
+    totals: Totals = field(factory=Totals)
+    refused: Memory = field(factory=Memory)
+
+    def listed(self, files: Sequence[File]) -> None:
+        """
+        Files were found that are to be moved.
+        """
+        if files:
+            self.totals.listed += len(files)
+            self.totals.listed_bytes += sum(file.size for file in files)
+            self._observer.listed(files)
+
+    def restart(self, waiting: Sequence[Item]) -> None:
+        """
+        The walk begins anew.
+
+        :param waiting: files that are safe and wait to be removed: no walk lists
+            them again.
+        """
+        totals = self.totals
+        self.refused.sort()
+        totals.seen_again += 1
+        totals.complete = False
+        totals.excluded = 0
+        totals.listed = totals.ended + len(waiting)
+        totals.listed_bytes = totals.ended_bytes + sum(
+            item.file.size for item in waiting
+        )
+        self._observer.restarted()
+
+    def noticed(self, notice: Notice) -> None:
+        """
+        Count what was found, unless that was done in a walk before.
+        """
+        key = notice.kind.encode() + b"/" + notice.path
+        if key not in self.refused:
+            self.refused.add(key)
+            self.totals.notices[notice.kind] += 1
+            self._observer.noticed(notice)
+
+    def began(self, item: Item) -> None:
+        """
+        A large file begins to be sent.
+        """
+        self._observer.began(item.file.path, item.file.size, item.kept)
+
+    def kept(self, nbytes: int) -> None:
+        """
+        Bytes of a partial need not be sent.
+        """
+        self.totals.kept += nbytes
+
+    def advanced(self, nbytes: int, path: bytes = b"") -> None:
+        """
+        The destination has written bytes.
+        """
+        self.totals.sent += nbytes
+        self._observer.advanced(nbytes, path)
+
+    def succeeded(self, items: Sequence[Item], now: float) -> None:
+        """
+        Files are safe at the destination and gone from the source.
+        """
+        self._end(
+            [
+                _outcome(item, _KINDS[item.finished.how], now)
+                for item in items
+                if item.finished
+            ]
+        )
+
+    def foreseen(self, items: Sequence[Item], kind: Kind, now: float) -> None:
+        """
+        In a dry run: files would come to this end.
+        """
+        self._end([_outcome(item, kind, now) for item in items])
+
+    def unsettled(self, files: Sequence[File]) -> None:
+        """
+        Files are too young to be moved.
+        """
+        text = "changed too recently"
+        self._refuse(
+            [
+                Outcome(
+                    file.path,
+                    file.size,
+                    file.mtime_ns,
+                    "deferred",
+                    "source",
+                    NotSettled.code,
+                    text,
+                )
+                for file in files
+            ]
+        )
+
+    def failed(
+        self, refusals: Sequence[tuple[Item, Failure]], side: Side, now: float
+    ) -> None:
+        """
+        Files did not make it, each for its reason.
+        """
+        outcomes = []
+        for item, failure in refusals:
+            kind: Kind = "failed"
+            if failure.error.defers:
+                kind = "deferred"
+            elif side == "source" and failure.code == NoSuchFile.code:
+                kind = "gone"
+            outcomes.append(_outcome(item, kind, now, side, failure.code, failure.text))
+        self._refuse(outcomes)
+
+    def _refuse(self, outcomes: list[Outcome]) -> None:
+        for outcome in outcomes:
+            self.refused.add(outcome.path)
+        self._end(outcomes)
+
+    def _end(self, outcomes: list[Outcome]) -> None:
+        if not outcomes:
+            return
+        files, file_bytes = self.totals.files, self.totals.file_bytes
+        for outcome in outcomes:
+            files[outcome.kind] += 1
+            file_bytes[outcome.kind] += outcome.size
+        self._observer.ended(outcomes)
+
+
+def _outcome(
+    item: Item,
+    kind: Kind,
+    now: float,
+    side: Side = "",
+    code: str = "",
+    text: str = "",
+) -> Outcome:
+    file = item.file
+    return Outcome(
+        file.path,
+        file.size,
+        file.mtime_ns,
+        kind,
+        side,
+        code,
+        text,
+        item.sent,
+        item.kept,
+        now - item.began,
+        item.digest,
+    )
