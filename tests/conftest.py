@@ -24,6 +24,20 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """
+    The same for modules that skip themselves whole.
+    """
+    report = yield
+    if report.skipped and os.environ.get(NO_SKIPS):
+        report.outcome = "failed"
+        report.longrepr = f"skipped where {NO_SKIPS} is set: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -36,3 +50,17 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"skipped where {NO_SKIPS} is set: {reason}"
     return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
+    """
+    Give pytest-twisted the test as hypothesis has it.
+
+    It wraps the inner test of a property once more for each parameter, and would
+    then wait inside its own waiting.
+    """
+    handle = getattr(pyfuncitem.obj, "hypothesis", None)
+    if handle is not None:
+        handle.plain_test = getattr(handle, "plain_test", handle.inner_test)
+        handle.inner_test = handle.plain_test
