@@ -1,0 +1,399 @@
+"""
+One connection: boxes and payloads in both directions, within bounds, alive or closed.
+
+Built from AMP's parts, without the class ``AMP`` that puts them together: that one
+brings commands that strangers must not use (``StartTLS``), parses without bounds, and
+queues without end.
+
+What holds for everything here:
+
+- Bytes are looked at in one place, :meth:`Link._parse`, that never calls itself.  It
+  stops while reading is paused, and is started again from the reactor only: a request
+  that is answered at once, from inside it, would have the same bytes looked at twice.
+- A request is begun, as far as its responder goes without waiting, before the box
+  after it is looked at.  So stores see operations in the order in which they were sent.
+- An error that nobody planned answers that request only.  Something that is not the
+  protocol ends the connection.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any, Final, cast
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IHandshakeListener,
+    IReactorTime,
+    ITCPTransport,
+)
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.protocols import amp
+from twisted.protocols.policies import ProtocolWrapper
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from realize.errors import InternalError, PeerGone, RealizeError
+from realize.net.tls import close_transport
+from realize.wire import commands
+from realize.wire.complaints import Complaints
+from realize.wire.flow import Budget, Intake, Outbox
+from realize.wire.payload import (
+    PAYLOAD,
+    Malformed,
+    Packed,
+    payload_length,
+    take_box,
+)
+
+#: A side that has sent nothing for this many seconds says that it is alive.
+ALIVE_AFTER: Final = 30
+
+#: A connection on which nothing was heard for this many seconds is dead.
+SILENCE: Final = 180
+
+#: Seconds that the first command may take, on either side.
+WELCOME_DEADLINE: Final = 10
+
+#: TCP asks after this many idle seconds whether the peer is there, then at this
+#: interval, and gives up after as many questions without an answer.
+KEEPALIVE_IDLE: Final = 60
+KEEPALIVE_INTERVAL: Final = 10
+KEEPALIVE_COUNT: Final = 6
+
+_LONGEST_NAME = max(map(len, commands.COMMANDS)) + 64
+
+# What these have begun has to be ended in order, also when nobody waits for it.
+_NEVER_CANCELLED = frozenset(
+    kind.commandName
+    for kind in (commands.OpenSource, commands.OpenDestination, commands.CloseStore)
+)
+
+
+@implementer(IHandshakeListener, amp.IBoxSender)
+class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
+    """
+    Either end of a connection; subclasses have the responders.
+
+    :param budget: what all connections of the process may hold together.
+    :ivar peer: who is at the other end, for people.
+    :ivar heard: when something last arrived, by the clock.
+    :ivar progress: when something other than a sign of life last arrived.
+    :ivar ended: whether the connection is closed, or about to be.
+    :ivar gone: whether the transport has said so.
+    """
+
+    def __init__(
+        self, clock: IReactorTime, budget: Budget, complaints: Complaints
+    ) -> None:
+        amp.BoxDispatcher.__init__(self, self)
+        self.clock = clock
+        self.complaints = complaints
+        self.peer = "unknown peer"
+        self.heard = self.progress = self._sent = clock.seconds()
+        self.ended = self.gone = False
+        self._why: RealizeError | None = None
+        self._budget = budget
+        self._boxes = bytearray()
+        self._box: amp.AmpBox | None = None
+        self._body = bytearray()
+        self._missing_until = 0
+        self._running: set[Deferred[Any]] = set()
+        self._timer: IDelayedCall | None = None
+        self._await_gone: list[Deferred[None]] = []
+        self._closing: IDelayedCall | None = None
+
+    # -- the connection
+
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        _tune(transport)
+        self._intake = Intake(transport, self.clock, self._budget, self._read_on)
+        self._outbox = Outbox(transport, self._intake.unread_changed)
+        self.startReceivingBoxes(self)
+
+    def handshakeCompleted(self) -> None:
+        """
+        The peer has proved who it is.
+        """
+        cast(Any, self.transport).registerProducer(self._outbox, True)
+        self._set_timer(WELCOME_DEADLINE, self._welcome_too_late)
+
+    def greeted(self) -> None:
+        """
+        The first command was answered: from now on both sides show signs of life.
+        """
+        self._beat()
+
+    def close(self) -> None:
+        """
+        Close once what was written has been sent, within seconds in any case.
+        """
+        if not self.ended:
+            self.ended = True
+            self._closing = close_transport(self.transport, self.clock)
+
+    def close_and_wait(self) -> Deferred[None]:
+        """
+        Close, and fire when the transport has said so.
+        """
+        self.close()
+        waiting: Deferred[None] = Deferred()  # closing goes on if nobody waits
+        if self.gone:
+            waiting.callback(None)
+        else:
+            self._await_gone.append(waiting)
+        return waiting
+
+    def abort(self, why: RealizeError) -> None:
+        """
+        Close at once.  Nothing that arrives is looked at any more.
+
+        :param why: what those who wait for answers get.
+        """
+        self._why = self._why or why
+        self.ended = True
+        if not self.gone:
+            cast(Any, self.transport).abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.ended = self.gone = True
+        self._set_timer(None)
+        if self._closing is not None and self._closing.active():
+            self._closing.cancel()
+        self._outbox.stopProducing()
+        self._intake.stop()
+        for running in list(self._running):
+            running.cancel()
+        self.stopReceivingBoxes(Failure(self.lost(reason)))
+        for waiting in self._await_gone:
+            waiting.callback(None)
+
+    def lost(self, reason: Failure) -> RealizeError:
+        """
+        What the end of the connection means to those who wait for answers.
+        """
+        return self._why or PeerGone(
+            f"{self.peer}: the connection was lost: {reason.getErrorMessage()}"
+        )
+
+    @property
+    def sending(self) -> bool:
+        """
+        Whether something waits to be sent.
+        """
+        return self._outbox.paused
+
+    # -- signs of life
+
+    def _set_timer(self, seconds: float | None, call: Any = None) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None if seconds is None else self.clock.callLater(seconds, call)
+
+    def _welcome_too_late(self) -> None:
+        self.abort(
+            PeerGone(f"{self.peer}: no words of welcome in {WELCOME_DEADLINE} s")
+        )
+
+    @commands.Alive.responder
+    def alive(self) -> dict[str, Any]:
+        """
+        That it arrived is all.
+        """
+        return {}
+
+    def _beat(self) -> None:
+        now = self.clock.seconds()
+        if self._outbox.paused:
+            self._sent = now  # what waits there is a sign of life, once it gets through
+        if now - self._sent >= ALIVE_AFTER:
+            self.callRemote(commands.Alive)
+        if self._intake.paused:
+            self.heard = now
+        if now - self.heard >= SILENCE:
+            self.abort(PeerGone(f"{self.peer}: nothing heard for {SILENCE} s"))
+        else:
+            wait = min(self._sent + ALIVE_AFTER, self.heard + SILENCE) - now
+            self._set_timer(wait, self._beat)
+
+    # -- what arrives
+
+    def dataReceived(self, data: bytes) -> None:
+        self.heard = self.clock.seconds()
+        if self._box is None:
+            self._boxes += data
+        else:
+            self._body += data
+        self._parse()
+
+    def _read_on(self) -> None:
+        self.heard = self.clock.seconds()
+        self._parse()
+
+    def _parse(self) -> None:
+        try:
+            while not self._intake.paused and not self.ended:
+                box = self._next_box()
+                if box is None:
+                    return
+                self.ampBoxReceived(box)
+        except Malformed as error:
+            self.broken(str(error))
+
+    def _next_box(self) -> amp.AmpBox | None:
+        """
+        The next box with its payload, if both are there.
+        """
+        if self._box is None:
+            box = take_box(self._boxes)
+            length = None if box is None else payload_length(box)
+            if box is None or length is None:
+                return box
+            self._box, self._missing_until = box, length
+            self._body, self._boxes = self._boxes, bytearray()
+        end = self._missing_until
+        if len(self._body) < end:
+            return None
+        if len(self._body) > end:
+            self._boxes = self._body[end:]
+            del self._body[end:]
+        box, self._box = self._box, None
+        payload: Any = memoryview(self._body).toreadonly()
+        box[PAYLOAD] = payload
+        self._body = bytearray()
+        return box
+
+    def broken(self, why: str) -> None:
+        """
+        The peer does not keep to the protocol: close at once.
+        """
+        self.abort(PeerGone(f"{self.peer} broke the protocol: {why}"))
+
+    def ampBoxReceived(self, box: amp.AmpBox) -> None:
+        name = box.get(amp.COMMAND)
+        if name != commands.Alive.commandName:
+            self.progress = self.heard
+        if name is not None:
+            command = commands.COMMANDS.get(name)
+            if len(name) > _LONGEST_NAME or (amp.ASK in box) != (
+                command is None or command.requiresAnswer
+            ):
+                raise Malformed("a request that cannot be answered as it should be")
+            if not self.may_ask(command):
+                raise Malformed("a request before the welcome")
+        try:
+            super().ampBoxReceived(box)
+        except (KeyError, amp.NoEmptyBoxes):
+            raise Malformed("a box that is no request, or answers none") from None
+
+    def may_ask(self, command: type[commands.Request] | None) -> bool:
+        """
+        Whether the peer may send a request, None for one that we do not know.
+        """
+        return True
+
+    # -- requests
+
+    def dispatchCommand(self, box: amp.AmpBox) -> Deferred[Any]:
+        """
+        Begin a request, and see to it that its answer is one that AMP can send.
+        """
+        nbytes = len(box.get(PAYLOAD, b""))
+        name = box[amp.COMMAND]
+        self._intake.begin(nbytes)
+        running: Deferred[Any] = super().dispatchCommand(box)
+        if name not in _NEVER_CANCELLED:
+            self._running.add(running)
+
+        def done(result: Any) -> Any:
+            self._running.discard(running)
+            self._intake.end(nbytes)
+            return result
+
+        running.addErrback(self._unplanned, name.decode("ascii", "replace"))
+        return running.addBoth(done)
+
+    def _unplanned(self, failure: Failure, command: str) -> Failure:
+        """
+        Turn what no responder may raise into an answer that keeps the connection.
+        """
+        if failure.check(amp.RemoteAmpError):
+            return failure
+        if failure.check(Malformed):
+            self.broken(f"{command}: {failure.getErrorMessage()}")
+        elif not (self.ended and failure.check(CancelledError)):
+            self.complaints.failed(self.peer, command, failure)
+        text = f"{command} failed in an unforeseen way; the other end's log says more"
+        code = InternalError.code.encode()
+        return Failure(amp.RemoteAmpError(code, text, local=failure))
+
+    def unhandledError(self, failure: Failure) -> None:
+        """
+        Called by AMP for the error of a request that wanted no answer.
+        """
+        if not self.ended:
+            self.broken(failure.getErrorMessage())
+
+    # -- what is sent
+
+    def sendBox(self, box: amp.AmpBox) -> None:
+        """
+        Send a box and, right after it, its payload.
+        """
+        if self.ended:
+            raise ConnectionLost
+        self._sent = self.clock.seconds()
+        packed: Any = box.pop(PAYLOAD, None)
+        if not isinstance(packed, Packed):
+            self._outbox.send(box.serialize())
+            return
+        box[PAYLOAD] = b"%d" % len(packed)
+        self._outbox.send(box.serialize() + packed.head)
+        if packed.data:
+            self._outbox.send(packed.data)
+
+    async def ask(self, command: type[commands.Request], **arguments: Any) -> Any:
+        """
+        Send a request and wait for its answer.
+
+        :raises PeerError: the answer is an error.
+        :raises RealizeError: the connection was lost, or the answer makes no sense.
+        """
+        try:
+            return await self.callRemote(command, **arguments)
+        except Malformed as error:
+            self.broken(f"answer to {command.__name__}: {error}")
+            raise self._why or error from None
+        except ConnectionLost:
+            raise self._why or PeerGone(
+                f"{self.peer}: the connection is closed"
+            ) from None
+        except amp.UnhandledCommand:
+            name = command.commandName.decode()
+            raise InternalError(f"{self.peer} does not know {name}") from None
+        except amp.UnknownRemoteError as error:
+            raise InternalError(f"{self.peer}: {error}") from None
+
+
+def _tune(transport: Any) -> None:
+    """
+    Set a TCP connection, if there is one below, to send at once and to notice when
+    the other host is gone.
+    """
+    while isinstance(transport, ProtocolWrapper):
+        transport = transport.transport
+    if not ITCPTransport.providedBy(transport):
+        return
+    transport.setTcpNoDelay(True)
+    transport.setTcpKeepAlive(True)
+    handle = cast(Any, transport).getHandle()
+    if isinstance(handle, socket.socket):
+        for option, value in (
+            (socket.TCP_KEEPIDLE, KEEPALIVE_IDLE),
+            (socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL),
+            (socket.TCP_KEEPCNT, KEEPALIVE_COUNT),
+        ):
+            handle.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -1,0 +1,281 @@
+"""
+The client's end of a connection, and stores that are a peer's.
+
+Nothing above this module knows of AMP: what can go wrong is
+:class:`~realize.errors.PeerError`, :class:`~realize.errors.PeerGone` and
+:class:`~realize.errors.PeerRefused`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectError, ConnectionDone
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
+from twisted.internet.protocol import Factory, connectionDone
+from twisted.python.failure import Failure
+
+from realize.errors import Incompatible, PeerGone, PeerRefused, RealizeError
+from realize.net.keys import public_bytes
+from realize.net.tls import client_factory, connection_error
+from realize.peers import public_key_text
+from realize.wire import commands
+from realize.wire.commands import Granted, Greeting
+from realize.wire.complaints import Complaints
+from realize.wire.flow import Budget
+from realize.wire.link import Link
+from realize.wire.payload import Malformed, Unpacked
+from realize.wire.stores import RemoteDestination, RemoteSource, store_name
+
+#: A request that does not touch the data of files fails once nothing has come back,
+#: and nothing waited to be sent, for this many seconds.
+ANSWER_DEADLINE: Final = 30
+
+
+class ClientLink(Link):
+    """
+    A connection to a server.
+
+    :param peer: the name that this host's configuration gives the server.
+    :param key: the text of this host's public key.
+    :param token: of the session.
+    :ivar welcomed: fires with the greeting once the server has let us in.
+    """
+
+    def __init__(self, clock: IReactorTime, peer: str, key: str, token: bytes) -> None:
+        super().__init__(clock, Budget(), Complaints(clock))
+        self.peer = peer
+        self._key = key
+        self._token = token
+        self._was_welcomed = False
+        self.welcomed: Deferred[Greeting] = Deferred(self._given_up)
+
+    def _given_up(self, _welcomed: object) -> None:
+        self.abort(PeerGone(f"{self.peer}: given up"))
+
+    # -- what the server asks
+
+    @commands.Welcome.responder
+    def welcome(self, version: int, payload: Unpacked) -> dict[str, Any]:
+        if self._was_welcomed:
+            raise Malformed("welcomed twice")
+        self._was_welcomed = True
+        if version != commands.VERSION:
+            older = "there" if version < commands.VERSION else "here"
+            self._why = Incompatible(
+                f"{self.peer} has version {version} of the protocol, this host "
+                f"{commands.VERSION}: update realize {older}"
+            )
+            greet: Callable[[], None] = self.close
+        else:
+            try:
+                greeting = msgspec.msgpack.decode(payload.head, type=Greeting)
+            except msgspec.DecodeError as error:
+                raise Malformed(f"a greeting that is none: {error}") from None
+
+            def greet() -> None:
+                if not self.ended:
+                    self.greeted()
+                    self.welcomed.callback(greeting)
+
+        # Not before this answer has been sent: no request may come before it.
+        self.clock.callLater(0, greet)
+        return {
+            "version": commands.VERSION,
+            "software": commands.SOFTWARE,
+            "token": self._token,
+        }
+
+    @commands.Closing.responder
+    def closing(self, text: str, again: bool) -> dict[str, Any]:
+        kind = PeerGone if again else PeerRefused
+        self._why = self._why or kind(f"{self.peer}: {text}")
+        return {}
+
+    # -- the end
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        super().connectionLost(reason)
+        if not self.welcomed.called:
+            self.welcomed.errback(Failure(self.lost(reason)))
+
+    def lost(self, reason: Failure) -> RealizeError:
+        if self._why is not None:
+            return self._why
+        error = connection_error(reason)
+        if self._was_welcomed:
+            return PeerGone(f"{self.peer}: the connection was lost: {error}")
+        if reason.check(ConnectionDone):
+            error = PeerRefused("it closed the connection without a word of welcome")
+        if isinstance(error, PeerGone):
+            return PeerGone(f"{self.peer}: {error}")
+        return PeerRefused(
+            f"{self.peer} did not let this host in: {error}. If it should, its "
+            f'configuration needs this host\'s key: pubkey = "{self._key}"'
+        )
+
+
+class _Deadline:
+    """
+    Ends a connection on which a request that should be quick is not answered.
+
+    Signs of life do not count, they come from a server whose disk hangs too; other
+    answers do, and so does what waits to be sent: under a limit both take their time.
+    """
+
+    def __init__(self, link: ClientLink, what: str) -> None:
+        self._link = link
+        self._what = what
+        self._since = link.clock.seconds()
+        self._timer: IDelayedCall = link.clock.callLater(ANSWER_DEADLINE, self._look)
+
+    def cancel(self) -> None:
+        if self._timer.active():
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        link = self._link
+        now = link.clock.seconds()
+        self._since = now if link.sending else max(self._since, link.progress)
+        wait = self._since + ANSWER_DEADLINE - now
+        if wait > 0:
+            self._timer = link.clock.callLater(wait, self._look)
+        else:
+            link.abort(
+                PeerGone(
+                    f"{link.peer}: no answer to {self._what} in {ANSWER_DEADLINE} s"
+                )
+            )
+
+
+class Connection:
+    """
+    A connection to a peer who has let us in.
+
+    :ivar peer: its name.
+    :ivar software: what it calls itself.
+    :ivar granted: the directories that this host may use there, by their ids.
+    """
+
+    def __init__(self, link: ClientLink, greeting: Greeting) -> None:
+        self._link = link
+        self.peer = link.peer
+        self.software = greeting.software
+        self.granted: Mapping[str, Granted] = {
+            granted.directory: granted for granted in greeting.granted
+        }
+
+    async def ask(
+        self, command: type[commands.Request], quick: bool = False, **arguments: Any
+    ) -> Any:
+        """
+        Send a request and wait for its answer.
+
+        :param quick: it does not touch the data of files: :data:`ANSWER_DEADLINE`.
+        :raises PeerError: the answer is an error.
+        :raises PeerGone: the connection was lost; what became of the request is not
+            known.
+        """
+        if not quick:
+            return await self._link.ask(command, **arguments)
+        deadline = _Deadline(self._link, command.commandName.decode())
+        try:
+            return await self._link.ask(command, **arguments)
+        finally:
+            deadline.cancel()
+
+    def broken(self, why: str) -> PeerGone:
+        """
+        Close at once, because of an answer that makes no sense.
+
+        :returns: what to raise.
+        """
+        self._link.broken(why)
+        return PeerGone(f"{self.peer} broke the protocol: {why}")
+
+    async def open_source(
+        self, directory: str, below: bytes = b"", settle_ns: int | None = None
+    ) -> RemoteSource:
+        """
+        Open a directory of the peer, or what is below it, to take files from.
+
+        :param settle_ns: nanoseconds for which a file must not have changed; None
+            leaves it to the peer.
+        :raises PeerError: as :class:`~realize.wire.commands.OpenSource`.
+        :raises PeerGone: the connection was lost.
+        """
+        answer = await self.ask(
+            commands.OpenSource,
+            quick=True,
+            directory=directory,
+            below=below,
+            settle=settle_ns,
+        )
+        name = store_name(self.peer, directory, below)
+        return RemoteSource(self, name, answer["store"], answer["payload"].head)
+
+    async def open_destination(
+        self, directory: str, below: bytes = b""
+    ) -> RemoteDestination:
+        """
+        Open a directory of the peer, or one below it, to put files into.
+
+        :raises PeerError: as :class:`~realize.wire.commands.OpenDestination`.
+        :raises PeerGone: the connection was lost.
+        """
+        answer = await self.ask(
+            commands.OpenDestination, quick=True, directory=directory, below=below
+        )
+        name = store_name(self.peer, directory, below)
+        return RemoteDestination(self, name, answer["store"], answer["payload"].head)
+
+    async def close(self) -> None:
+        """
+        Close it, and with it all stores.  Returns once it is closed.
+        """
+        await self._link.close_and_wait()
+
+
+async def connect(
+    endpoint: IStreamClientEndpoint,
+    private_key: Ed25519PrivateKey,
+    peer_name: str,
+    peer_key: bytes,
+    token: bytes,
+    clock: IReactorTime,
+    below: Callable[[IProtocolFactory], IProtocolFactory] = lambda factory: factory,
+) -> Connection:
+    """
+    Connect to a peer and wait until it has let us in.
+
+    :param private_key: of this host.
+    :param peer_name: what this host's configuration calls the peer.
+    :param peer_key: the public key that it must have, 32 bytes.
+    :param token: 16 random bytes, the same for each connection of a session.
+    :param below: puts a layer between TLS and the network.
+    :raises PeerGone: it could not be reached; trying again later can help.
+    :raises PeerRefused: it does not want us, or is not who we expected; says what to
+        do.
+    :raises Incompatible: it has another version of the protocol; says which end to
+        update.
+    """
+    own_key = public_key_text(public_bytes(private_key))
+    link = ClientLink(clock, peer_name, own_key, token)
+    factory = Factory.forProtocol(lambda: link)
+    factory.noisy = False
+    secured = client_factory(factory, private_key, peer_key, clock)
+    try:
+        await endpoint.connect(below(secured))
+    except (ConnectError, OSError):
+        why = connection_error(Failure())
+        raise PeerGone(f"{peer_name}: cannot connect: {why}") from None
+    return Connection(link, await link.welcomed)

@@ -1,0 +1,252 @@
+"""
+The server's end of connections: who is let in, how often, and in whose place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.protocol import Factory, connectionDone
+from twisted.python.failure import Failure
+from txaio.tx import make_logger
+
+from realize.errors import RealizeError
+from realize.net.tls import RefusalReason, peer_public_key
+from realize.wire import commands
+from realize.wire.complaints import Complaints
+from realize.wire.flow import MAX_REQUESTS, Budget
+from realize.wire.payload import MAX_PAYLOAD, pack
+from realize.wire.responders import Responders, Service
+
+#: Connections of one peer, and in all.
+MAX_CONNECTIONS_PER_PEER: Final = 16
+MAX_CONNECTIONS: Final = 256
+
+#: Connections of one peer, and in all, that have not answered the welcome yet.
+MAX_UNGREETED_PER_PEER: Final = 8
+MAX_UNGREETED: Final = 64
+
+
+class ServerLink(Responders):
+    """
+    A connection of a client.
+
+    :ivar key: the public key of the peer, once it has proved it.
+    :ivar token: of its session, once it has answered the welcome.
+    :ivar software: what it calls itself.
+    :ivar address: where it connected from.
+    """
+
+    log = make_logger()
+
+    def __init__(self, factory: ServerFactory, address: IAddress | None) -> None:
+        super().__init__(
+            factory.service, factory.clock, factory.budget, factory.complaints
+        )
+        self._factory = factory
+        self._welcomed = False
+        self.address = _address_text(address)
+        self.peer = self.address
+        self.key = b""
+        self.token = b""
+        self.software = ""
+        self.since = self.clock.seconds()
+
+    def handshakeCompleted(self) -> None:
+        super().handshakeCompleted()
+        self.key = self._factory.identify(self.transport)
+        self.peer = self._service.peer_name(self.key) or self.peer
+        if self._factory.arrived(self):
+            Deferred.fromCoroutine(self._welcome())
+
+    async def _welcome(self) -> None:
+        greeting = commands.Greeting(
+            software=commands.SOFTWARE,
+            granted=list(self._service.granted(self.peer).values()),
+            max_payload=MAX_PAYLOAD,
+            max_requests=MAX_REQUESTS,
+        )
+        try:
+            answer = await self.ask(
+                commands.Welcome, version=commands.VERSION, payload=pack(greeting)
+            )
+        except RealizeError as error:
+            self.complaints.refused(self.peer, str(error))
+            return
+        if len(answer["token"]) != commands.TOKEN_SIZE:
+            self.broken("a token of the wrong size")
+        elif answer["version"] != commands.VERSION:
+            self._complain_of_version(answer["version"], answer["software"])
+        else:
+            self.token = answer["token"]
+            self.software = answer["software"]
+            self._welcomed = self._factory.joined(self)
+            if self._welcomed:
+                self.greeted()
+                self.log.info(
+                    "{peer} connected from {address} with {software}.",
+                    peer=self.peer,
+                    address=self.address,
+                    software=self.software,
+                )
+
+    def _complain_of_version(self, version: int, software: str) -> None:
+        older = "there" if version < commands.VERSION else "here"
+        self.complaints.refused(
+            self.peer,
+            f"it has protocol version {version} ({software}), this end "
+            f"{commands.VERSION}: update realize {older}",
+        )
+        self.close()
+
+    def may_ask(self, command: type[commands.Request] | None) -> bool:
+        return self._welcomed
+
+    def broken(self, why: str) -> None:
+        self.complaints.refused(self.peer, why)
+        super().broken(why)
+
+    def say_goodbye(self, text: str, again: bool) -> None:
+        """
+        Close, and tell the client why.
+
+        :param again: whether connecting again later can help.
+        """
+        if not self.ended:
+            self.callRemote(commands.Closing, text=text, again=again)
+            self.close()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        super().connectionLost(reason)
+        self._factory.left(self)
+        if self._welcomed:
+            self.log.info(
+                "{peer} left after {elapsed:.0f} s.",
+                peer=self.peer,
+                elapsed=self.clock.seconds() - self.since,
+            )
+
+
+class ServerFactory(Factory):
+    """
+    Makes the server's end of each connection.
+
+    :param service: what is offered, and to whom.
+    :param identify: the public key that the peer has proved to have.
+    :ivar links: the connections that there are.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        service: Service,
+        clock: IReactorTime,
+        identify: Callable[[Any], bytes] = peer_public_key,
+    ) -> None:
+        self.service = service
+        self.clock = clock
+        self.identify = identify
+        self.budget = Budget()
+        self.complaints = Complaints(clock)
+        self.links: set[ServerLink] = set()
+        self._sessions: dict[tuple[bytes, bytes], ServerLink] = {}
+        self._stopping = False
+
+    def buildProtocol(self, addr: IAddress | None) -> ServerLink:
+        return ServerLink(self, addr)
+
+    def is_allowed(self, key: bytes) -> bool:
+        """
+        Whether a public key is that of a peer.
+        """
+        return self.service.peer_name(key) is not None
+
+    def refused(
+        self, address: IAddress | None, reason: RefusalReason, text: str
+    ) -> None:
+        """
+        Log that TLS turned a connection away.
+        """
+        self.complaints.refused(_address_text(address), text)
+
+    def arrived(self, link: ServerLink) -> bool:
+        """
+        A peer has proved who it is: whether it is to be welcomed.
+        """
+        ungreeted = [each for each in self.links if not each.token]
+        same_peer = sum(each.key == link.key for each in ungreeted)
+        self.links.add(link)
+        if self._stopping:
+            link.say_goodbye("the service is stopping", again=True)
+        elif not self.is_allowed(link.key):
+            link.say_goodbye("this key is not known here any more", again=False)
+        elif len(ungreeted) >= MAX_UNGREETED or same_peer >= MAX_UNGREETED_PER_PEER:
+            self.complaints.refused(link.peer, "too many connections at once")
+            link.say_goodbye("too many connections at once", again=True)
+        else:
+            return True
+        return False
+
+    def joined(self, link: ServerLink) -> bool:
+        """
+        A peer has said which session it belongs to: whether it may stay.
+
+        An older connection of the session gives way to it.
+        """
+        session = (link.key, link.token)
+        older = self._sessions.get(session)
+        others = [each for each in self.links if each.token and each is not older]
+        others.remove(link)
+        if (
+            len(others) >= MAX_CONNECTIONS
+            or sum(each.key == link.key for each in others) >= MAX_CONNECTIONS_PER_PEER
+        ):
+            self.complaints.refused(link.peer, "too many connections")
+            link.say_goodbye("too many connections", again=True)
+            return False
+        self._sessions[session] = link
+        if older is not None:
+            link.predecessor = older
+            older.abort(RealizeError("a newer connection took its place"))
+        return True
+
+    def left(self, link: ServerLink) -> None:
+        """
+        A connection is gone.  Its session ends when its stores are closed.
+        """
+        self.links.discard(link)
+        link.when_closed().addCallback(self._forget, link)
+
+    def _forget(self, _closed: None, link: ServerLink) -> None:
+        session = (link.key, link.token)
+        if self._sessions.get(session) is link:
+            del self._sessions[session]
+
+    def recheck(self) -> None:
+        """
+        Peers or rights have changed: close connections of those that are no peers now.
+
+        Rights need no more than that: they are looked up for each request.
+        """
+        for link in list(self.links):
+            if link.key and self.service.peer_name(link.key) != link.peer:
+                link.say_goodbye("this key is not known here any more", again=False)
+
+    async def stop(self) -> None:
+        """
+        Close all connections and wait until all their stores are closed, which is when
+        what they were committing is committed.  Those that come later are sent away.
+        """
+        self._stopping = True
+        links = [*self.links, *self._sessions.values()]
+        for link in links:
+            link.say_goodbye("the service is stopping", again=True)
+        await DeferredList([link.when_closed() for link in links])
+
+
+def _address_text(address: Any) -> str:
+    return str(getattr(address, "host", "") or "unknown address")
