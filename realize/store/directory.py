@@ -1,0 +1,186 @@
+"""
+A directory of this host, from which stores are opened.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING, Final
+from weakref import WeakSet
+
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.python.threadpool import ThreadPool
+from txaio.tx import make_logger
+
+from realize.config import DirectorySettings
+from realize.paths import RelativePath, parent_of, printable
+from realize.store.root import Root, disk_error
+from realize.store.source import Lack, LocalSource
+from realize.store.space import SpaceLedger
+from realize.store.work import WorkPool, WorkQueue
+
+if TYPE_CHECKING:
+    from realize.store.destination import LocalDestination
+
+#: Where it cannot be found out whether a file is open for writing, one that changed
+#: within so many nanoseconds is left alone.
+DEFAULT_SETTLE_NS: Final = 30 * 1_000_000_000
+
+#: What to say, once, about a directory that lacks something.
+_WARNINGS: Final[dict[Lack, str]] = {
+    "leases": (
+        "{directory}: cannot tell whether files are open for writing ({reason});"
+        " those that changed recently are left for a later run."
+    ),
+    "hiding": (
+        "{directory}: cannot hide files while removing them ({reason}); they are"
+        " removed right after the last check."
+    ),
+    "syncing": (
+        "{directory}: removals may not be durable ({reason}); files that come back"
+        " after a power cut are removed by the next run."
+    ),
+}
+
+
+class LocalDirectory:
+    """
+    A directory of this host.  Its stores share threads and the ledger of its space.
+
+    Programs call :func:`realize.store.identity.ignore_lease_signals` first.
+
+    :param name: what messages call it: its id, or for a local move its path.
+    :param settings: where it is, and what arriving files get.
+    :param reactor: where answers are delivered.
+    :param threads: does the disk work; by default a small pool of its own.
+    """
+
+    log = make_logger()
+
+    def __init__(
+        self,
+        name: str,
+        settings: DirectorySettings,
+        reactor: IReactorFromThreads,
+        threads: ThreadPool | None = None,
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self._pool = WorkPool(reactor, threads, name)
+        self._ledger = SpaceLedger(settings.min_free)
+        self._stores: WeakSet[LocalSource | LocalDestination] = WeakSet()
+        self._warned: set[Lack] = set()
+
+    def check(self) -> None:
+        """
+        Make sure that the directory is there and can be opened.  Blocks.
+
+        :raises DirectoryGone: it is not there, or its marker is not.
+        """
+        self._open_root(b"").close()
+
+    async def open_source(
+        self, below: bytes = b"", settle_ns: int = DEFAULT_SETTLE_NS
+    ) -> LocalSource:
+        """
+        Open the directory, one below it, or a single file in it, to take files from.
+
+        :param below: canonical path; ``b""`` for all.
+        :param settle_ns: nanoseconds for which a file must not have changed, where
+            it cannot be found out whether somebody is writing to it.
+        :raises DirectoryGone: the directory is not there, or its marker is not.
+        :raises NoSuchFile: *below* is not there.
+        :raises NameTaken: it is neither a directory nor a regular file.
+        :raises UnsafePath: it is not canonical, or leads through a symbolic link.
+        """
+        root, only = await self._pool.run(self._open_source_root, below)
+        marker = os.fsencode(self.settings.marker or "")
+        store = LocalSource(
+            root,
+            WorkQueue(self._pool),
+            settle_ns,
+            self._name_of(below),
+            only=only,
+            skip=b"" if root.below else marker,
+            warn=self._warn_from_thread,
+        )
+        self._stores.add(store)
+        return store
+
+    async def open_destination(
+        self, below: bytes = b"", replace: bool = True
+    ) -> LocalDestination:
+        """
+        Open the directory, or one below it, to put files into.
+
+        :param below: canonical path; ``b""`` for all.  Created when the first file
+            is offered.
+        :param replace: whether present files may give way.
+        :raises DirectoryGone: the directory is not there, or its marker is not.
+        :raises UnsafePath: *below* is not canonical.
+        """
+        from realize.store.destination import LocalDestination
+
+        root = await self._pool.run(self._open_root, below)
+        store = LocalDestination(
+            root,
+            WorkQueue(self._pool),
+            self._ledger,
+            self.settings,
+            replace,
+            self._name_of(below),
+        )
+        self._stores.add(store)
+        return store
+
+    async def close(self) -> None:
+        """
+        Close the stores that are still open, and stop the threads.
+        """
+        for store in list(self._stores):
+            await store.close()
+        self._pool.close()
+
+    def _open_root(self, below: bytes) -> Root:
+        return Root.open(
+            self.settings.path, below, marker=self.settings.marker, name=self.name
+        )
+
+    def _open_source_root(self, below: bytes) -> tuple[Root, bytes]:
+        """
+        :returns: the root, and the name of the single file in it, if it is one.
+        """
+        if below and self._is_file(below):
+            return self._open_root(parent_of(below)), RelativePath.parse(below).name
+        root = self._open_root(below)
+        try:
+            with root.directory(b""):
+                return root, b""
+        except BaseException:
+            root.close()
+            raise
+
+    def _is_file(self, path: bytes) -> bool:
+        name = RelativePath.parse(path).name
+        root = self._open_root(parent_of(path))
+        try:
+            with root.directory(b"") as directory:
+                status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        except OSError as error:
+            raise disk_error(error, path, "open it") from None
+        finally:
+            root.close()
+        return stat.S_ISREG(status.st_mode)
+
+    def _name_of(self, below: bytes) -> str:
+        return f"{self.name}/{printable(below)}" if below else self.name
+
+    def _warn_from_thread(self, lack: Lack, reason: str) -> None:
+        if lack not in self._warned:
+            self._pool.tell(self._warn, lack, reason)
+
+    def _warn(self, lack: Lack, reason: str) -> None:
+        if lack not in self._warned:
+            self._warned.add(lack)
+            self.log.warn(_WARNINGS[lack], directory=self.name, reason=reason)

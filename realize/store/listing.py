@@ -1,0 +1,257 @@
+"""
+Listing a source: a walk that goes on from page to page.
+
+The walk holds one open directory per level and nothing per file.  It follows no
+symbolic links, and enters directories on other file systems like any other.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from attrs import define, field
+
+from realize.model import Directory, File, Notice, NoticeKind, Page
+from realize.paths import (
+    MAX_COMPONENTS,
+    MAX_PATH,
+    is_hidden_directory,
+    is_partial,
+    join,
+    printable,
+)
+from realize.store.hidden import empty_abandoned
+from realize.store.identity import identity_of
+from realize.store.root import OPEN_DIRECTORY, Root
+
+if TYPE_CHECKING:
+    from os import _ScandirIterator
+
+#: Most entries on a page, and about how many bytes its names may take.
+PAGE_ENTRIES: Final = 1000
+PAGE_BYTES: Final = 1024 * 1024
+
+#: Seconds after which a page ends, full or not, looked at after so many names.
+PAGE_SECONDS: Final = 1.0
+_LOOK_AT_CLOCK: Final = 64
+
+#: Bytes of an entry besides its names.
+_ENTRY_BYTES: Final = 100
+
+_PERMISSIONS: Final = 0o777
+
+
+@define(eq=False)
+class _Level:
+    """
+    A directory that the walk is in.
+
+    :ivar depth: components of *path*.
+    :ivar entries: what is left of its listing; None if it is not to be listed.
+    :ivar restored: names to look at first; put back after a crash.
+    :ivar seen: names to pass over when the listing gets to them.
+    :ivar page: number of the last page that has it among its directories.
+    :ivar told_too_long: whether names too long for a path have been reported.
+    """
+
+    path: bytes
+    depth: int
+    fd: int
+    mode: int
+    entries: _ScandirIterator[str] | None
+    restored: list[bytes] = field(factory=list)
+    seen: set[bytes] = field(factory=set)
+    page: int = 0
+    told_too_long: bool = False
+
+    def next_name(self) -> bytes | None:
+        """
+        :raises OSError: the directory cannot be read further.
+        """
+        if self.restored:
+            return self.restored.pop()
+        if self.entries is not None:
+            for entry in self.entries:
+                name = os.fsencode(entry.name)
+                if name not in self.seen:
+                    return name
+        return None
+
+
+class Walk:
+    """
+    One walk over a source.
+
+    :param root: held open by the caller while the walk lasts.
+    :param only: name of the single file in the root that counts; ``b""`` for all.
+    :param skip: name in the root that is passed over in silence.
+    :param now_ns: the time, in nanoseconds since 1970.
+    :param seconds: a clock that never steps.
+    :raises PeerError: the root cannot be opened.
+    """
+
+    def __init__(
+        self,
+        root: Root,
+        only: bytes = b"",
+        skip: bytes = b"",
+        now_ns: Callable[[], int] = time.time_ns,
+        seconds: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._now_ns = now_ns
+        self._seconds = seconds
+        self._number = 0
+        self._levels: list[_Level] = []
+        self._files: list[File] = []
+        self._directories: list[Directory] = []
+        self._notices: list[Notice] = []
+        self._bytes = 0
+        with root.directory(b"") as directory:
+            self._enter(b"", os.dup(directory), only)
+        if skip:
+            self._levels[0].seen.add(skip)
+
+    def page(self) -> Page:
+        """
+        The next page.
+
+        :attr:`~realize.model.Page.next` is the number of the one after it.
+        """
+        self._number += 1
+        self._files, self._directories, self._notices = [], [], []
+        self._bytes = 0
+        until = self._seconds() + PAGE_SECONDS
+        looked_at = 0
+        while self._levels:
+            self._step(self._levels[-1])
+            looked_at += 1
+            if len(self._files) + len(self._notices) >= PAGE_ENTRIES:
+                break
+            if self._bytes >= PAGE_BYTES:
+                break
+            if not looked_at % _LOOK_AT_CLOCK and self._seconds() >= until:
+                break
+        return Page(
+            files=self._files,
+            directories=self._directories,
+            notices=self._notices,
+            next=self._number if self._levels else 0,
+            now_ns=self._now_ns(),
+        )
+
+    def close(self) -> None:
+        """
+        Give up what is open.
+        """
+        while self._levels:
+            self._leave()
+
+    def _step(self, level: _Level) -> None:
+        try:
+            name = level.next_name()
+        except OSError as error:
+            self._unreadable(level.path, error)
+            self._leave()
+            return
+        if name is None:
+            self._leave()
+            return
+        path = level.path + b"/" + name if level.path else name
+        try:
+            status = os.stat(name, dir_fd=level.fd, follow_symlinks=False)
+            if stat.S_ISREG(status.st_mode) and not is_partial(name):
+                self._add_file(level, path, status)
+            else:
+                self._add_other(level, name, path, status.st_mode)
+        except FileNotFoundError:
+            pass  # it has gone meanwhile
+        except OSError as error:
+            self._unreadable(path, error)
+
+    def _add_file(self, level: _Level, path: bytes, status: os.stat_result) -> None:
+        if self._is_too_long(level, path):
+            return
+        if level.page != self._number:
+            self._add_directories()
+        self._files.append(
+            File(
+                path,
+                status.st_size,
+                status.st_mtime_ns,
+                status.st_mode & _PERMISSIONS,
+                identity_of(status),
+            )
+        )
+        self._bytes += len(path) + _ENTRY_BYTES
+
+    def _add_directories(self) -> None:
+        for level in self._levels:
+            if level.page != self._number:
+                level.page = self._number
+                if level.path:
+                    self._directories.append(Directory(level.path, level.mode))
+                    self._bytes += len(level.path) + _ENTRY_BYTES
+
+    def _add_other(self, level: _Level, name: bytes, path: bytes, mode: int) -> None:
+        if stat.S_ISLNK(mode):
+            self._notice(path, "symlink")
+        elif is_partial(name):
+            self._notice(path, "partial")
+        elif not stat.S_ISDIR(mode):
+            self._notice(path, "special")
+        elif is_hidden_directory(name):
+            self._restore(level, name)
+        elif not self._is_too_long(level, path):
+            fd = os.open(name, OPEN_DIRECTORY, dir_fd=level.fd)
+            self._enter(path, fd)
+
+    def _restore(self, level: _Level, name: bytes) -> None:
+        for was, now in empty_abandoned(level.fd, name):
+            level.restored.append(now)
+            level.seen.add(now)
+            if now != was:
+                self._notice(
+                    join(level.path, now),
+                    "kept",
+                    f"put back after a crash; another file is called {printable(was)}",
+                )
+
+    def _enter(self, path: bytes, fd: int, only: bytes = b"") -> None:
+        try:
+            mode = os.fstat(fd).st_mode & _PERMISSIONS
+            entries = None if only else os.scandir(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        level = _Level(path, len(self._levels), fd, mode, entries)
+        if only:
+            level.restored.append(only)
+        self._levels.append(level)
+
+    def _leave(self) -> None:
+        level = self._levels.pop()
+        if level.entries is not None:
+            level.entries.close()
+        os.close(level.fd)
+
+    def _is_too_long(self, level: _Level, path: bytes) -> bool:
+        if len(path) <= MAX_PATH and level.depth < MAX_COMPONENTS:
+            return False
+        if not level.told_too_long:
+            level.told_too_long = True
+            self._notice(
+                level.path, "unreadable", "holds names that make too long a path"
+            )
+        return True
+
+    def _unreadable(self, path: bytes, error: OSError) -> None:
+        reason = os.strerror(error.errno or 0)
+        self._notice(path, "unreadable", f"cannot be read: {reason}")
+
+    def _notice(self, path: bytes, kind: NoticeKind, text: str = "") -> None:
+        self._notices.append(Notice(path, kind, text))
+        self._bytes += len(path) + len(text) + _ENTRY_BYTES

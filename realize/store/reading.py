@@ -1,0 +1,355 @@
+"""
+Reading source files: batches of small ones, and large ones range by range.
+
+A small file is opened, read whole, digested, checked and closed.  One that is read
+in ranges stays open between them, with a digest that grows along, as long as not too
+many others are read at the same time.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from typing import Final, Protocol, TypeVar
+
+from attrs import define, field
+from blake3 import blake3
+from twisted.internet.defer import CancelledError
+
+from realize.errors import BadRequest, PeerError, SourceChanged
+from realize.model import PREFIX_STEP, Digests, Extent, Failure, Prefix, Range
+from realize.paths import RelativePath, parent_of, printable
+from realize.store.identity import Guard, TooFresh, matches, size_of
+from realize.store.root import Root, disk_error
+
+#: Files kept open between ranges.
+MAX_OPEN: Final = 32
+
+#: Digests kept of beginnings of one file: where a destination may want to go on.
+MAX_MARKS: Final = 64
+
+#: Bytes digested at a time, and bytes asked for ahead of a range.
+_BLOCK: Final = 1024 * 1024
+_AHEAD: Final = 8 * 1024 * 1024
+
+_NOTHING: Final = blake3().digest()
+
+
+class _Item(Protocol):
+    @property
+    def path(self) -> bytes: ...
+
+
+_I = TypeVar("_I", bound=_Item)
+_R = TypeVar("_R")
+
+
+@define(eq=False)
+class _OpenFile:
+    """
+    A file that is read in ranges.
+
+    :ivar hasher: has seen the first *position* bytes; None if there was a gap.
+    :ivar marks: hashers that have seen shorter beginnings, by length.
+    """
+
+    path: bytes
+    identity: bytes
+    fd: int
+    hasher: blake3 | None = field(factory=blake3)
+    position: int = 0
+    marks: OrderedDict[int, blake3] = field(factory=OrderedDict)
+
+    def seek(self, offset: int) -> None:
+        """
+        Make *hasher* one that has seen the first *offset* bytes, if there is one.
+        """
+        if offset != self.position or self.hasher is None:
+            mark = self.marks.get(offset)
+            self.hasher = mark.copy() if mark else None if offset else blake3()
+            self.position = offset
+
+    def add(self, data: bytes | memoryview) -> None:
+        """
+        Digest what was read at *position*.
+        """
+        self.position += len(data)
+        if self.hasher is not None:
+            self.hasher.update(data)
+
+    def mark(self) -> None:
+        """
+        Remember the digest so far; the oldest is forgotten when there are many.
+        """
+        if self.hasher is not None:
+            self.marks[self.position] = self.hasher.copy()
+            if len(self.marks) > MAX_MARKS:
+                self.marks.popitem(last=False)
+
+
+class Reader:
+    """
+    Reads files of one source.  Called from several threads, but never from two at
+    once for the same file.
+
+    :param sleep: waits for some seconds, less than a tenth; in a thread.
+    """
+
+    def __init__(
+        self,
+        root: Root,
+        guard: Guard,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self._root = root
+        self._guard = guard
+        self._sleep = sleep
+        self._open: OrderedDict[bytes, _OpenFile] = OrderedDict()
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def read(self, ranges: Sequence[Range]) -> tuple[list[Extent | Failure], bytes]:
+        """
+        As :meth:`realize.store.interface.Source.read`.
+        """
+        parts: list[bytes] = []
+        extents: list[Extent | Failure] = []
+        for result in self._each(ranges, self._read):
+            if isinstance(result, Failure):
+                extents.append(result)
+            else:
+                extent, data = result
+                extents.append(extent)
+                parts.append(data)
+        return extents, b"".join(parts)
+
+    def digest(self, files: Sequence[Prefix]) -> list[Digests | Failure]:
+        """
+        As :meth:`realize.store.interface.Source.digest`.
+        """
+        return self._each(files, self._digest)
+
+    def stop(self) -> None:
+        """
+        End long passes over files early.  Called from any thread.
+        """
+        self._stopped = True
+
+    def close(self) -> None:
+        """
+        Close what is open.  Nothing runs any more.
+        """
+        with self._lock:
+            for opened in self._open.values():
+                os.close(opened.fd)
+            self._open.clear()
+
+    # -- batches
+
+    def _each(
+        self, items: Sequence[_I], act: Callable[[int, bytes, _I, bool], _R]
+    ) -> list[_R | Failure]:
+        results: dict[int, _R | Failure] = {}
+        fresh, wait_ns = self._pass(items, range(len(items)), act, True, results)
+        if fresh:
+            # One wait for all of them.
+            self._sleep(wait_ns / 1e9)
+            self._pass(items, fresh, act, False, results)
+        return [results[index] for index in range(len(items))]
+
+    def _pass(
+        self,
+        items: Sequence[_I],
+        indexes: Iterable[int],
+        act: Callable[[int, bytes, _I, bool], _R],
+        first: bool,
+        results: dict[int, _R | Failure],
+    ) -> tuple[list[int], int]:
+        """
+        Act on each item, with few descriptors and one directory after the other.
+
+        :param first: whether files may be put off because they changed just now.
+        :returns: the indexes of those, and nanoseconds to wait for them.
+        """
+        fresh: list[int] = []
+        wait_ns = 0
+        by_parent = groupby(indexes, lambda index: parent_of(items[index].path))
+        for parent, group in by_parent:
+            members = list(group)
+            try:
+                with self._root.directory(parent) as directory:
+                    for index in members:
+                        item = items[index]
+                        try:
+                            name = RelativePath.parse(item.path).name
+                            results[index] = act(directory, name, item, first)
+                        except TooFresh as reason:
+                            fresh.append(index)
+                            wait_ns = max(wait_ns, reason.wait_ns)
+                        except PeerError as error:
+                            results[index] = Failure.of(error)
+                        except OSError as error:
+                            failure = disk_error(error, item.path, "read")
+                            results[index] = Failure.of(failure)
+            except PeerError as error:
+                results.update(dict.fromkeys(members, Failure.of(error)))
+        return fresh, wait_ns
+
+    # -- one file
+
+    def _read(
+        self, directory: int, name: bytes, item: Range, first: bool
+    ) -> tuple[Extent, bytes]:
+        size = size_of(item.identity)
+        length = item.length
+        if length != size or item.offset:
+            return self._read_part(directory, name, item, first)
+        fd = self._guard.open(
+            directory, name, item.path, item.identity, fresh=not first
+        )
+        try:
+            data = os.read(fd, size) if size else b""
+            if len(data) < size:
+                data = _read_at(fd, size, 0)
+            self._check(directory, name, item, len(data) == size)
+        finally:
+            os.close(fd)
+        return Extent(length, blake3(data).digest()), data
+
+    def _read_part(
+        self, directory: int, name: bytes, item: Range, first: bool
+    ) -> tuple[Extent, bytes]:
+        end = item.offset + item.length
+        size = size_of(item.identity)
+        if item.offset < 0 or item.length <= 0 or end > size:
+            raise BadRequest(f"{printable(item.path)}: a range that is not in the file")
+        opened = self._take(item.path, item.identity)
+        if opened is None:
+            fd = self._guard.open(
+                directory, name, item.path, item.identity, fresh=not first
+            )
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+            opened = _OpenFile(item.path, item.identity, fd)
+        digest = b""
+        try:
+            data = _read_at(opened.fd, item.length, item.offset)
+            self._check(directory, name, item, len(data) == item.length)
+            opened.seek(item.offset)
+            opened.add(data)
+            opened.marks.clear()
+            if end < size:
+                os.posix_fadvise(opened.fd, end, _AHEAD, os.POSIX_FADV_WILLNEED)
+            elif opened.hasher is not None:
+                digest = opened.hasher.digest()
+        except BaseException:
+            os.close(opened.fd)
+            raise
+        if end < size:
+            self._keep(opened)
+        else:
+            os.close(opened.fd)
+        return Extent(item.length, digest), data
+
+    def _digest(
+        self, directory: int, name: bytes, item: Prefix, first: bool
+    ) -> Digests:
+        size = size_of(item.identity)
+        if not 0 <= item.length <= size:
+            raise BadRequest(f"{printable(item.path)}: longer than the file")
+        fresh = not first or not item.length
+        fd = self._guard.open(directory, name, item.path, item.identity, fresh=fresh)
+        if not item.length:
+            os.close(fd)
+            return Digests([_NOTHING])
+        opened = _OpenFile(item.path, item.identity, fd)
+        try:
+            steps = self._steps(opened, item)
+            self._check(directory, name, item, opened.position == item.length)
+        except BaseException:
+            os.close(fd)
+            raise
+        if item.length < size:
+            self._keep(opened)
+        else:
+            os.close(fd)
+        return Digests(steps)
+
+    def _steps(self, opened: _OpenFile, item: Prefix) -> list[bytes]:
+        """
+        Digest a beginning of a file, step by step.
+        """
+        os.posix_fadvise(opened.fd, 0, item.length, os.POSIX_FADV_SEQUENTIAL)
+        buffer = memoryview(bytearray(min(item.length, _BLOCK)))
+        steps: list[bytes] = []
+        while opened.position < item.length:
+            if self._stopped:
+                raise CancelledError
+            goal = min(item.length, (len(steps) + 1) * PREFIX_STEP)
+            block = buffer[: goal - opened.position]
+            count = os.preadv(opened.fd, [block], opened.position)
+            if not count:
+                break  # truncated; the check that follows says so
+            opened.add(block[:count])
+            if opened.position == goal and opened.hasher is not None:
+                opened.mark()
+                steps.append(opened.hasher.digest())
+        return steps
+
+    def _check(
+        self, directory: int, name: bytes, item: Range | Prefix, complete: bool
+    ) -> None:
+        """
+        After reading: whether it was the version asked for to the end.
+
+        The descriptor is of that version, and keeps its inode from being used again.
+        So if the name still has the identity, then so has the descriptor.
+        """
+        try:
+            status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        except FileNotFoundError:
+            complete = False
+        else:
+            complete = complete and matches(status, item.identity)
+        if not complete:
+            raise SourceChanged(f"{printable(item.path)}: changed while being read")
+
+    # -- files kept open
+
+    def _take(self, path: bytes, identity: bytes) -> _OpenFile | None:
+        """
+        The open file of this version, which is the caller's until it is kept again.
+        """
+        with self._lock:
+            opened = self._open.pop(path, None)
+        if opened is not None and opened.identity != identity:
+            os.close(opened.fd)
+            return None
+        return opened
+
+    def _keep(self, opened: _OpenFile) -> None:
+        with self._lock:
+            before = self._open.pop(opened.path, None)
+            self._open[opened.path] = opened
+            if len(self._open) > MAX_OPEN:
+                _path, oldest = self._open.popitem(last=False)
+                os.close(oldest.fd)
+        if before is not None:
+            os.close(before.fd)
+
+
+def _read_at(fd: int, length: int, offset: int) -> bytes:
+    """
+    *length* bytes, or less at the end of the file.
+    """
+    data = os.pread(fd, length, offset)
+    if len(data) == length:
+        return data
+    parts = [data]
+    while data and (missing := length - sum(map(len, parts))):
+        data = os.pread(fd, missing, offset + length - missing)
+        parts.append(data)
+    return b"".join(parts)

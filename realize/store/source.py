@@ -1,0 +1,200 @@
+"""
+A directory of this host that files are taken from.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from realize.errors import BadRequest, DirectoryGone, NoSuchFile
+from realize.model import (
+    MAX_BATCH,
+    MAX_BATCH_BYTES,
+    Digests,
+    Extent,
+    Failure,
+    Page,
+    Place,
+    Prefix,
+    Range,
+    Removal,
+    Removed,
+)
+from realize.store.identity import Guard
+from realize.store.listing import Walk
+from realize.store.reading import Reader
+from realize.store.removal import Remover
+from realize.store.root import Root
+from realize.store.work import WorkQueue
+
+#: What a file system may not be able to do; see :mod:`realize.store.directory`.
+Lack = Literal["leases", "hiding", "syncing"]
+
+#: Orders the pages of a listing; no path is empty.
+_LISTING = [b""]
+
+
+class LocalSource:
+    """
+    Implements :class:`realize.store.interface.Source`.
+
+    Each operation is one function in one thread; nothing else is done in threads.
+
+    A destination that adopts files uses *root*, *guard* and *work* too.
+
+    :param root: closed by :meth:`close`.
+    :param work: runs the operations; closed too.
+    :param settle_ns: nanoseconds for which a file must not have changed, where it
+        cannot be found out whether somebody is writing to it.
+    :param name: what messages call it.
+    :param only: name of the single file in the root that is taken; ``b""`` for all.
+    :param skip: name in the root that is never listed.
+    :param warn: called from threads with what cannot be done here, and why.
+    :param now_ns: the time, in nanoseconds since 1970.
+    :param sleep: waits for some seconds, less than a tenth; in a thread.
+    """
+
+    def __init__(
+        self,
+        root: Root,
+        work: WorkQueue,
+        settle_ns: int,
+        name: str,
+        *,
+        only: bytes = b"",
+        skip: bytes = b"",
+        warn: Callable[[Lack, str], object] = lambda _lack, _reason: None,
+        now_ns: Callable[[], int] = time.time_ns,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self.root = root
+        self.guard = Guard(settle_ns, lambda reason: warn("leases", reason), now_ns)
+        self.work = work
+        self._name = name
+        self._only = only
+        self._skip = skip
+        self._now_ns = now_ns
+        self._reader = Reader(root, self.guard, sleep)
+        self._remover = Remover(root, self.guard, warn)
+        self._walk: Walk | None = None
+        self._cursor = 0
+
+    @property
+    def name(self) -> str:
+        """
+        What messages call it.
+        """
+        return self._name
+
+    async def place(self) -> Place:
+        """
+        See :class:`~realize.store.interface.Store`.
+
+        A single file is only in its own directory: it may well be moved into one
+        above or below.
+        """
+        place = await self.work.run([], self.root.place)
+        return Place(b"", place.chain[:1]) if self._only else place
+
+    async def close(self) -> None:
+        """
+        See :class:`~realize.store.interface.Store`.  Safe to repeat.
+        """
+        self._reader.stop()
+        await self.work.close(self._close)
+
+    async def list(self, cursor: int) -> Page:
+        """
+        See :class:`~realize.store.interface.Source`.
+        """
+        return await self.work.run(_LISTING, self._list, cursor)
+
+    async def digest(self, files: Sequence[Prefix]) -> Sequence[Digests | Failure]:
+        """
+        See :class:`~realize.store.interface.Source`.
+        """
+        _check_batch(files)
+        keys = [each.path for each in files]
+        return await self.work.run(keys, self._digest, files)
+
+    async def read(
+        self, ranges: Sequence[Range]
+    ) -> tuple[Sequence[Extent | Failure], bytes]:
+        """
+        See :class:`~realize.store.interface.Source`.
+        """
+        _check_batch(ranges)
+        if sum(max(each.length, 0) for each in ranges) > MAX_BATCH_BYTES:
+            raise BadRequest("more bytes than one batch may hold")
+        keys = [each.path for each in ranges]
+        return await self.work.run(keys, self._read, ranges)
+
+    async def remove(
+        self, files: Sequence[Removal], prune: bool = False
+    ) -> Sequence[Removed | Failure]:
+        """
+        See :class:`~realize.store.interface.Source`.
+        """
+        _check_batch(files)
+        keys = [each.path for each in files]
+        return await self.work.run(keys, self._remove, files, prune)
+
+    # -- in threads
+
+    def _list(self, cursor: int) -> Page:
+        self._check_root()
+        if not cursor:
+            self._end_walk()
+            self._walk = Walk(self.root, self._only, self._skip, self._now_ns)
+        elif self._walk is None or cursor != self._cursor:
+            raise BadRequest("not the next page of this listing")
+        page = self._walk.page()
+        self._cursor = page.next
+        if not page.next:
+            self._end_walk()
+        return page
+
+    def _digest(self, files: Sequence[Prefix]) -> Sequence[Digests | Failure]:
+        self._check_root()
+        return self._reader.digest(files)
+
+    def _read(
+        self, ranges: Sequence[Range]
+    ) -> tuple[Sequence[Extent | Failure], bytes]:
+        self._check_root()
+        return self._reader.read(ranges)
+
+    def _remove(
+        self, files: Sequence[Removal], prune: bool
+    ) -> Sequence[Removed | Failure]:
+        self._check_root()
+        return self._remover.remove(files, prune)
+
+    def _check_root(self) -> None:
+        """
+        Files that have vanished together with their root are not "gone already".
+        """
+        self.root.check()
+        try:
+            with self.root.directory(b""):
+                pass
+        except NoSuchFile:
+            raise DirectoryGone(f"{self._name} is not there any more") from None
+
+    def _end_walk(self) -> None:
+        if self._walk is not None:
+            self._walk.close()
+            self._walk = None
+
+    def _close(self) -> None:
+        self._end_walk()
+        self._reader.close()
+        self._remover.close()
+        self.root.close()
+
+
+def _check_batch(items: Sequence[object]) -> None:
+    if len(items) > MAX_BATCH:
+        raise BadRequest("more items than one batch may hold")
