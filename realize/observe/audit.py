@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Literal
 
 from attrs import define, field, frozen
 
-from realize.paths import printable
+from realize.paths import printable, unprintable
 
 
 @frozen
@@ -100,3 +100,31 @@ class AuditLog:
         with self._lock:
             os.close(self._fd)
             self._fd = fd
+
+
+def read_receipts(lines: Iterable[bytes]) -> Iterator[Receipt]:
+    """
+    The receipts in a file that :class:`AuditLog` wrote.
+
+    :raises ValueError: a line is not one; says which.
+    """
+    for number, line in enumerate(lines, 1):
+        try:
+            yield _receipt(json.loads(line))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise ValueError(f"line {number} is not a receipt of realize") from None
+
+
+def _receipt(document: dict[str, str]) -> Receipt:
+    event = document["event"]
+    if event not in ("final", "removed"):
+        raise ValueError(event)
+    return Receipt(
+        "final" if event == "final" else "removed",
+        document["directory"],
+        unprintable(document["path"]),
+        int(document["size"]),
+        bytes.fromhex(document["blake3"]),
+        document["peer"],
+        document["session"],
+    )
