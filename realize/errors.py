@@ -188,6 +188,16 @@ class SyncFailed(DiskError):
     code = "SYNC_FAILED"
 
 
+class OtherFileSystem(PeerError):
+    """
+    The file cannot be moved by renaming, unlike others of its batch.
+
+    Copying it instead helps.
+    """
+
+    code = "OTHER_FILE_SYSTEM"
+
+
 class SourceChanged(PeerError):
     """
     The source file is no longer the one that was listed.

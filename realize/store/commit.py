@@ -1,0 +1,328 @@
+"""
+How a group of files becomes final: verified, durable, and under its name.
+
+The order is what makes it safe, and :meth:`Commits.commit` is that order.  A name
+becomes visible only after its content is on the disk, and is answered for only after
+the name is on the disk too; until then a crash leaves a partial, or a complete file.
+Each step is done for all files before the next one begins: the disk then has many
+things to do at once, and a directory is synchronised once for all its files.
+
+A descriptor whose ``fsync`` failed is never asked again: the kernel has marked the
+pages clean and would answer that all is well.  The partial is deleted, and the same
+file or directory is refused for the rest of the run.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Final, TypeVar
+
+from attrs import define
+
+from realize.errors import (
+    AlreadyExists,
+    DigestMismatch,
+    PeerError,
+    SyncFailed,
+)
+from realize.model import Failure, Finish, Finished, How
+from realize.paths import parent_of, printable
+from realize.store.identity import identity_of
+from realize.store.partial import Partial
+from realize.store.present import look, proven
+from realize.store.root import Root, disk_error
+from realize.store.syscalls import UNSUPPORTED, rename_noreplace, start_writeback
+
+E = TypeVar("E", bound="Entry")
+
+#: After so many failures to make something durable, a store writes no more.
+MAX_SYNC_FAILURES: Final = 3
+
+#: Directories remembered as having durable parents.
+_MAX_ANCHORED: Final = 16_384
+
+
+@define(eq=False)
+class Entry:
+    """
+    A file of a group.
+
+    :ivar directory: path of its directory.
+    :ivar mode: permission bits it gets.
+    :ivar how: how it came to be final; ``present`` until it was renamed.
+    :ivar error: why it is not.
+    """
+
+    wanted: Finish
+    directory: bytes
+    name: bytes
+    mode: int
+    how: How = "present"
+    version: bytes = b""
+    error: PeerError | None = None
+
+    @property
+    def result(self) -> Finished | Failure:
+        """
+        The outcome, once the group was committed.
+        """
+        if self.error is not None:
+            return Failure.of(self.error)
+        return Finished(self.how, self.version)
+
+
+@define(eq=False, kw_only=True)
+class WrittenEntry(Entry):
+    """
+    A file that was written; any other is said to be there already.
+
+    :ivar partial: closed by the commit.
+    """
+
+    partial: Partial
+
+
+class Commits:
+    """
+    Makes groups final in one root, and remembers what concerns the whole run.
+
+    Several groups may be committed at the same time, from different threads.
+
+    :param replace: whether present files may give way.
+    :param sync: ``fsync``, or in a test something that fails.
+    """
+
+    def __init__(
+        self, root: Root, replace: bool, sync: Callable[[int], None] = os.fsync
+    ) -> None:
+        self._root = root
+        self._replace = replace
+        self._fsync = sync
+        #: Directories whose parents are durable.
+        self._anchored: set[bytes] = set()
+        self._root_anchored = False
+        #: Files and directories that could not be made durable.
+        self._unsafe: set[bytes] = set()
+
+    def commit(self, group: Sequence[Entry]) -> None:
+        """
+        Make a group of files final; each entry then has its result.
+
+        Closes the partials of all.
+        """
+        written = [entry for entry in group if isinstance(entry, WrittenEntry)]
+        present = [entry for entry in group if not isinstance(entry, WrittenEntry)]
+        try:
+            _each(written, _verify, "set its size or attributes")
+            _each(written, _start_writeback, "write")
+            _each(written, self._sync_written, "synchronise")
+            self._rename(written)
+            _each(present, self._prove_and_sync, "read")
+            self.sync_names(group)
+        finally:
+            for entry in written:
+                self._let_go(entry)
+
+    def created(self, directory: bytes) -> None:
+        """
+        A directory was made: its parents have to be made durable again.
+        """
+        self._anchored.discard(directory)
+
+    def check(self, path: bytes, directory: bytes) -> None:
+        """
+        Whether a file may still be written.
+
+        :raises SyncFailed: it, its directory, or too much else in this run could not
+            be made durable.
+        """
+        if not self._unsafe:
+            return
+        if len(self._unsafe) >= MAX_SYNC_FAILURES:
+            raise SyncFailed(
+                f"{printable(path)}: not written, because the disk failed"
+                f" {MAX_SYNC_FAILURES} times to make data durable"
+            )
+        if path in self._unsafe or directory in self._unsafe:
+            raise SyncFailed(
+                f"{printable(path)}: not written, because the disk failed"
+                " to make it or its directory durable in this run"
+            )
+
+    # -- the steps
+
+    def _sync_written(self, entry: WrittenEntry) -> None:
+        self.sync(entry.partial.fd, entry.wanted.path)
+
+    def _rename(self, written: Sequence[WrittenEntry]) -> None:
+        for directory, entries in _by_directory(written).items():
+            try:
+                with self._root.directory(directory) as fd:
+                    _each(entries, partial(self._rename_one, fd), "rename")
+            except PeerError as error:
+                for entry in entries:
+                    entry.error = error
+
+    def _rename_one(self, directory: int, entry: WrittenEntry) -> None:
+        unfinished, name = entry.partial.name, entry.name
+        how: How = "written"
+        try:
+            rename_noreplace(directory, unfinished, directory, name)
+        except FileExistsError:
+            look(directory, name)
+            if not self._replace:
+                raise AlreadyExists(
+                    f"{printable(entry.wanted.path)}: exists, and may not be replaced"
+                ) from None
+            os.rename(unfinished, name, src_dir_fd=directory, dst_dir_fd=directory)
+            how = "replaced"
+        except OSError as error:
+            if error.errno not in UNSUPPORTED:
+                raise
+            how = self._rename_without_renameat2(directory, unfinished, name)
+        entry.how = how
+        entry.version = identity_of(os.fstat(entry.partial.fd))
+
+    def _rename_without_renameat2(
+        self, directory: int, unfinished: bytes, name: bytes
+    ) -> How:
+        if self._replace:
+            how: How = "written" if look(directory, name) is None else "replaced"
+            os.rename(unfinished, name, src_dir_fd=directory, dst_dir_fd=directory)
+            return how
+        os.link(unfinished, name, src_dir_fd=directory, dst_dir_fd=directory)
+        os.unlink(unfinished, dir_fd=directory)
+        return "written"
+
+    def _prove_and_sync(self, entry: Entry) -> None:
+        wanted = entry.wanted
+        with (
+            self._root.directory(entry.directory) as directory,
+            proven(directory, entry.name, wanted.size, wanted.digest) as (fd, status),
+        ):
+            self.sync(fd, wanted.path)
+            entry.version = identity_of(status)
+
+    def sync_names(self, group: Sequence[Entry]) -> None:
+        """
+        Make names durable: each directory once, with all above it the first time.
+
+        An entry whose name is not durable gets an error.
+        """
+        chains: dict[bytes, list[bytes]] = {}
+        errors: dict[bytes, PeerError] = {}
+        for entry in group:
+            if entry.error is None and entry.directory not in chains:
+                chains[entry.directory] = self._chain(entry.directory)
+        for directory in {each: None for chain in chains.values() for each in chain}:
+            try:
+                with self._root.directory(directory) as fd:
+                    self.sync(fd, directory)
+            except PeerError as error:
+                errors[directory] = error
+        if chains and not self._root_anchored:
+            try:
+                self._root.sync_above()
+                self._root_anchored = True
+            except OSError as error:
+                errors[b""] = self._sync_failed(b"", error)
+        for entry in group:
+            if entry.error is None:
+                for directory in chains[entry.directory]:
+                    entry.error = entry.error or errors.get(directory)
+        if len(self._anchored) > _MAX_ANCHORED:
+            self._anchored.clear()
+        self._anchored.update(
+            directory
+            for directory, chain in chains.items()
+            if errors.keys().isdisjoint(chain)
+        )
+
+    def _chain(self, directory: bytes) -> list[bytes]:
+        """
+        What has to be durable for a name in *directory* to be.
+        """
+        chain = [directory]
+        if directory not in self._anchored:
+            while directory:
+                directory = parent_of(directory)
+                chain.append(directory)
+        return chain
+
+    def sync(self, fd: int, path: bytes) -> None:
+        """
+        Make a file or a directory durable, but never one that failed before.
+
+        :raises SyncFailed: it is not durable.
+        """
+        if path in self._unsafe:
+            raise SyncFailed(f"{printable(path)}: was not durable in this run before")
+        try:
+            self._fsync(fd)
+        except OSError as error:
+            raise self._sync_failed(path, error) from None
+
+    def _sync_failed(self, path: bytes, error: OSError) -> SyncFailed:
+        self._unsafe.add(path)
+        reason = os.strerror(error.errno or 0)
+        return SyncFailed(f"{printable(path) or 'the root'}: not durable: {reason}")
+
+    def _let_go(self, entry: WrittenEntry) -> None:
+        """
+        Close a partial, and delete it if it is of no use to a later run.
+        """
+        useless = isinstance(entry.error, (AlreadyExists, DigestMismatch, SyncFailed))
+        renamed = entry.how != "present"
+        if useless and not renamed:
+            with (
+                suppress(PeerError, OSError),
+                self._root.directory(entry.directory) as directory,
+            ):
+                entry.partial.discard(directory)
+        entry.partial.close()
+
+
+def _verify(entry: WrittenEntry) -> None:
+    written, wanted = entry.partial, entry.wanted
+    if written.size != wanted.size:
+        written.extend(wanted.size)
+    if written.hasher.digest() != wanted.digest:
+        raise DigestMismatch(
+            f"{printable(wanted.path)}: what was written is not what was read"
+        )
+    os.fchmod(written.fd, entry.mode)
+    os.utime(written.fd, ns=(time.time_ns(), wanted.mtime_ns))
+
+
+def _start_writeback(entry: WrittenEntry) -> None:
+    try:
+        start_writeback(entry.partial.fd)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+
+
+def _each(entries: Iterable[E], step: Callable[[E], None], doing: str) -> None:
+    """
+    Take one step with all entries that have not failed.
+    """
+    for entry in entries:
+        if entry.error is None:
+            try:
+                step(entry)
+            except PeerError as error:
+                entry.error = error
+            except OSError as error:
+                entry.error = disk_error(error, entry.wanted.path, doing)
+
+
+def _by_directory(entries: Iterable[E]) -> dict[bytes, list[E]]:
+    groups: dict[bytes, list[E]] = {}
+    for entry in entries:
+        if entry.error is None:
+            groups.setdefault(entry.directory, []).append(entry)
+    return groups

@@ -1,0 +1,372 @@
+"""
+A directory of this host that files are put into.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from realize.config import DirectorySettings
+from realize.errors import (
+    BadRequest,
+    OtherFileSystem,
+    PeerError,
+)
+from realize.model import (
+    MAX_BATCH,
+    MAX_BATCH_BYTES,
+    Directory,
+    Failure,
+    File,
+    Finish,
+    Finished,
+    Held,
+    Offer,
+    Piece,
+    Place,
+    Written,
+)
+from realize.paths import parent_of, printable
+from realize.store.adopt import Adoption
+from realize.store.commit import Commits, Entry, WrittenEntry
+from realize.store.incoming import Incoming, IncomingFiles
+from realize.store.interface import Source
+from realize.store.offers import Offers, destination_path
+from realize.store.partial import Partial
+from realize.store.present import held, proven
+from realize.store.root import Root, disk_error
+from realize.store.source import LocalSource
+from realize.store.space import SpaceLedger
+from realize.store.syscalls import UNSUPPORTED, start_writeback
+from realize.store.work import WorkQueue
+
+#: Most files of one store under construction at once, if the process may have so
+#: many descriptors.
+MAX_OPEN: Final = 4096
+
+#: A piece of so many bytes starts its way to the disk at once.
+_LARGE: Final = 1024 * 1024
+
+
+class LocalDestination:
+    """
+    Implements :class:`realize.store.interface.Destination`.
+
+    Each operation is one function in one thread; nothing else is done in threads.
+
+    :param root: closed by :meth:`close`.
+    :param work: runs the operations; closed too.
+    :param ledger: shared by the stores of a directory.
+    :param replace: whether present files may give way.
+    :param name: what messages call it.
+    :param sync: ``fsync``, or in a test something that fails.
+    :param max_open: most files under construction at once; by default as many as
+        descriptors allow.
+    """
+
+    def __init__(
+        self,
+        root: Root,
+        work: WorkQueue,
+        ledger: SpaceLedger,
+        settings: DirectorySettings,
+        replace: bool,
+        name: str,
+        *,
+        sync: Callable[[int], None] = os.fsync,
+        max_open: int | None = None,
+    ) -> None:
+        self._root = root
+        self._work = work
+        self._settings = settings
+        self._replace = replace
+        self._name = name
+        self._files = IncomingFiles(ledger, root.free, max_open or _descriptors())
+        self._commits = Commits(root, replace, sync)
+        self._offers = Offers(
+            root, self._files, self._commits, ledger, replace, settings.directory_mode
+        )
+
+    @property
+    def name(self) -> str:
+        """
+        What messages call it.
+        """
+        return self._name
+
+    async def place(self) -> Place:
+        """
+        See :class:`~realize.store.interface.Store`.
+        """
+        return await self._work.run([], self._root.place)
+
+    async def close(self) -> None:
+        """
+        See :class:`~realize.store.interface.Store`.  Safe to repeat.
+        """
+        await self._work.close(self._close)
+
+    async def offer(
+        self,
+        files: Sequence[Offer],
+        directories: Sequence[Directory],
+        reserve: bool = True,
+    ) -> Sequence[Held | Failure]:
+        """
+        See :class:`~realize.store.interface.Destination`.
+        """
+        paths = _paths(files)
+        if reserve:
+            return await self._work.run(paths, self._offers.take, files, directories)
+        return await self._work.run(paths, self._offers.consider, files)
+
+    async def compare(self, files: Sequence[Finish]) -> Sequence[Held | Failure]:
+        """
+        See :class:`~realize.store.interface.Destination`.
+        """
+        return await self._work.run(_paths(files), self._compare, files)
+
+    async def write(
+        self, pieces: Sequence[Piece], payload: bytes | memoryview
+    ) -> Sequence[Written | Failure]:
+        """
+        See :class:`~realize.store.interface.Destination`.
+        """
+        paths = _paths(pieces)
+        wanted = sum(piece.length for piece in pieces)
+        if wanted != len(payload) or wanted > MAX_BATCH_BYTES:
+            raise BadRequest(f"{len(payload)} bytes for pieces of {wanted}")
+        return await self._work.run(paths, self._write, pieces, memoryview(payload))
+
+    async def finish(self, files: Sequence[Finish]) -> Sequence[Finished | Failure]:
+        """
+        See :class:`~realize.store.interface.Destination`.
+        """
+        return await self._work.run(_paths(files), self._finish, files)
+
+    async def adopt(
+        self, source: Source, files: Sequence[File], directories: Sequence[Directory]
+    ) -> Sequence[Finished | Failure] | None:
+        """
+        See :class:`~realize.store.interface.Destination`.
+
+        A file that turns out to be on another file system than the ones before it
+        fails with :class:`~realize.errors.OtherFileSystem`: it can be copied.
+        """
+        if not isinstance(source, LocalSource):
+            return None
+        return await self._work.run(
+            _paths(files), self._adopt, source, files, directories
+        )
+
+    # -- in threads from here on
+
+    def _compare(self, files: Sequence[Finish]) -> list[Held | Failure]:
+        self._root.check()
+        results: list[Held | Failure] = []
+        for wanted in files:
+            try:
+                path = destination_path(wanted.path)
+                with (
+                    self._root.directory(parent_of(path.raw)) as directory,
+                    proven(directory, path.name, wanted.size, wanted.digest) as (
+                        _fd,
+                        status,
+                    ),
+                ):
+                    results.append(held(status))
+            except PeerError as error:
+                results.append(Failure.of(error))
+            except OSError as error:
+                results.append(Failure.of(disk_error(error, wanted.path, "read")))
+        return results
+
+    # -- write
+
+    def _write(
+        self, pieces: Sequence[Piece], payload: memoryview
+    ) -> list[Written | Failure]:
+        self._root.check()
+        results: list[Written | Failure] = []
+        position = 0
+        with self._files.using({piece.path for piece in pieces}):
+            for piece in pieces:
+                end = position + piece.length
+                results.append(self._write_one(piece, payload[position:end]))
+                position = end
+        return results
+
+    def _write_one(self, piece: Piece, data: memoryview) -> Written | Failure:
+        file = self._files.get(piece.path)
+        if file is None:
+            return Failure.of(
+                BadRequest(f"{printable(piece.path)}: written without being offered")
+            )
+        if file.failure is None:
+            try:
+                return Written(self._take(file, piece, data))
+            except PeerError as error:
+                file.failure = Failure.of(error)
+            except OSError as error:
+                file.failure = Failure.of(disk_error(error, piece.path, "write"))
+            self._files.close(file)
+        return file.failure
+
+    def _take(self, file: Incoming, piece: Piece, data: memoryview) -> int:
+        if piece.offset + len(data) > file.size or (piece.keep and data):
+            raise BadRequest(
+                f"{printable(file.path)}: {len(data)} bytes at {piece.offset}"
+                f" of a file of {file.size}"
+            )
+        partial = file.partial
+        if piece.keep:
+            partial = partial or self._open(file, Partial.resume)
+            partial.keep(piece.offset, piece.keep)
+            self._files.promise(file, file.size - partial.size)
+            return partial.size
+        if piece.offset == 0:
+            if partial is None:
+                partial = self._open(file, Partial.begin)
+            else:
+                partial.restart()
+            if file.promised != file.size:
+                self._files.promise(file, file.size)
+        elif partial is None:
+            raise BadRequest(f"{printable(file.path)}: begins at {piece.offset}")
+        partial.write(piece.offset, data)
+        self._files.promise(file, file.size - partial.size)
+        if len(data) >= _LARGE:
+            try:
+                start_writeback(partial.fd, piece.offset, len(data))
+            except OSError as error:
+                if error.errno not in UNSUPPORTED:
+                    raise
+        return partial.size
+
+    def _open(
+        self, file: Incoming, opening: Callable[[int, bytes], Partial]
+    ) -> Partial:
+        self._commits.check(file.path, file.directory)
+        if file.kept_out is not None:
+            raise file.kept_out.error
+        with self._root.directory(file.directory) as directory:
+            return self._files.open(file, lambda: opening(directory, file.partial_name))
+
+    # -- finish
+
+    def _finish(self, files: Sequence[Finish]) -> list[Finished | Failure]:
+        self._root.check()
+        with self._files.using({wanted.path for wanted in files}):
+            entries = [self._entry(wanted) for wanted in files]
+            self._commits.commit(
+                [entry for entry in entries if isinstance(entry, Entry)]
+            )
+            return [
+                entry if isinstance(entry, Failure) else self._finished(entry)
+                for entry in entries
+            ]
+
+    def _entry(self, wanted: Finish) -> Entry | Failure:
+        mode = self._file_mode(wanted.mode)
+        try:
+            path = destination_path(wanted.path)
+            file = self._files.get(wanted.path)
+            directory = file.directory if file else parent_of(path.raw)
+            self._commits.check(path.raw, directory)
+            if file is None:
+                return Entry(wanted, directory, path.name, mode)
+            if file.failure is not None:
+                return file.failure
+            if file.size != wanted.size:
+                raise BadRequest(
+                    f"{printable(path.raw)}: finished with {wanted.size} bytes,"
+                    f" offered with {file.size}"
+                )
+        except PeerError as error:
+            return Failure.of(error)
+        partial = self._files.take_partial(file)
+        if partial is None:
+            return Entry(wanted, directory, path.name, mode)
+        return WrittenEntry(wanted, directory, path.name, mode, partial=partial)
+
+    def _finished(self, entry: Entry) -> Finished | Failure:
+        file = self._files.get(entry.wanted.path)
+        if file is not None and file.leftover and entry.error is None:
+            self._tidy(file)
+        self._files.forget(entry.wanted.path)
+        return entry.result
+
+    def _tidy(self, file: Incoming) -> None:
+        """
+        Delete what an earlier run left, of a file that is there in another way.
+        """
+        try:
+            with self._root.directory(file.directory) as directory:
+                Partial.resume(directory, file.partial_name).discard(directory)
+        except (PeerError, OSError):
+            return  # The file is safe; a partial more or less is no failure.
+
+    def _file_mode(self, mode: int) -> int:
+        if self._settings.file_mode is not None:
+            return self._settings.file_mode
+        return mode & 0o777
+
+    # -- adopt and the end
+
+    def _adopt(
+        self,
+        source: LocalSource,
+        files: Sequence[File],
+        directories: Sequence[Directory],
+    ) -> list[Finished | Failure] | None:
+        self._root.check()
+        modes = {each.path: each.mode for each in directories}
+        adoption = Adoption(
+            source.root, source.guard, self._root, self._commits, self._replace
+        )
+        entries = []
+        for file in files:
+            entry = Entry(
+                Finish(file.path, file.size, b"", file.mode, file.mtime_ns),
+                parent_of(file.path),
+                file.path.rpartition(b"/")[2],
+                self._file_mode(file.mode),
+            )
+            entries.append(entry)
+            try:
+                destination_path(file.path)
+                self._commits.check(file.path, entry.directory)
+                self._files.forget(file.path)
+                self._offers.make_directory(entry.directory, modes)
+                adoption.take(file, entry)
+            except OtherFileSystem as error:
+                if all(each.how != "renamed" for each in entries):
+                    return None
+                entry.error = error
+            except PeerError as error:
+                entry.error = error
+        adoption.sync(entries)
+        return [entry.result for entry in entries]
+
+    def _close(self) -> None:
+        self._files.forget_all()
+        self._root.close()
+
+
+def _paths(items: Sequence[Offer | Finish | Piece | File]) -> set[bytes]:
+    """
+    The files an operation names.
+
+    :raises BadRequest: the batch is too large.
+    """
+    if len(items) > MAX_BATCH:
+        raise BadRequest(f"a batch of {len(items)} items")
+    return {item.path for item in items}
+
+
+def _descriptors() -> int:
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_OPEN if soft < 0 else min(MAX_OPEN, soft // 4)

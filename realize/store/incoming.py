@@ -1,0 +1,193 @@
+"""
+The files that one session may write: announced, and perhaps under construction.
+
+Called from several threads.  Operations on one file never overlap, but those on
+different files do, so what they share (promised space, the number of descriptors) is
+changed with the lock held.  A file is closed to make room for another only while no
+operation works on it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from attrs import define
+
+from realize.errors import Busy
+from realize.model import Failure
+from realize.paths import RelativePath, parent_of, printable
+from realize.store.partial import Partial, partial_name
+from realize.store.space import SpaceLedger
+
+
+@define(eq=False)
+class Incoming:
+    """
+    A file that was offered.
+
+    :ivar size: bytes it will have.
+    :ivar directory: path of the directory it goes to.
+    :ivar kept_out: why it must not be written, although it may be there already.
+    :ivar leftover: an earlier run left a partial that has not been opened.
+    :ivar promised: bytes of the disk set aside for it.
+    :ivar partial: open, once writing began.
+    :ivar failure: what every further piece is answered, until it is offered again.
+    :ivar busy: an operation works on it.
+    """
+
+    path: bytes
+    name: bytes
+    size: int
+    directory: bytes
+    kept_out: Failure | None = None
+    leftover: bool = False
+    promised: int = 0
+    partial: Partial | None = None
+    failure: Failure | None = None
+    busy: bool = False
+
+    @classmethod
+    def of(cls, path: RelativePath, size: int) -> Incoming:
+        """
+        A file that nothing is known of yet.
+        """
+        return cls(path.raw, path.name, size, parent_of(path.raw))
+
+    @property
+    def partial_name(self) -> bytes:
+        """
+        Name of its partial, in the same directory.
+        """
+        return partial_name(self.name)
+
+
+class IncomingFiles:
+    """
+    All files of a session that were offered and are not finished.
+
+    :param ledger: of the directory, shared with other sessions.
+    :param free: asks the file system for its free bytes.
+    :param max_open: most partials open at once.
+    """
+
+    def __init__(
+        self, ledger: SpaceLedger, free: Callable[[], int], max_open: int
+    ) -> None:
+        self._ledger = ledger
+        self._free = free
+        self._max_open = max_open
+        self._files: dict[bytes, Incoming] = {}
+        #: Those with a partial; the ones that were not used for longest come first.
+        self._open: dict[bytes, Incoming] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def get(self, path: bytes) -> Incoming | None:
+        """
+        The file of this path, if it was offered.
+        """
+        return self._files.get(path)
+
+    def announce(self, file: Incoming) -> None:
+        """
+        Let it be written from now on.
+        """
+        self._files[file.path] = file
+
+    @contextmanager
+    def using(self, paths: Iterable[bytes]) -> Iterator[None]:
+        """
+        While the block runs, these files are not closed to make room.
+        """
+        files = []
+        with self._lock:
+            for path in paths:
+                file = self._files.get(path)
+                if file is not None:
+                    file.busy = True
+                    files.append(file)
+                    if file.partial is not None:
+                        self._open[path] = self._open.pop(path)
+        try:
+            yield
+        finally:
+            for file in files:
+                file.busy = False
+
+    def promise(self, file: Incoming, missing: int) -> None:
+        """
+        Set aside the bytes that a file still lacks; more or less than before.
+
+        :raises NoSpace: there are not as many; what was set aside stays.
+        """
+        more = missing - file.promised
+        if more > 0:
+            self._ledger.promise(more, self._free())
+        elif more < 0:
+            self._ledger.release(-more)
+        file.promised = missing
+
+    def open(self, file: Incoming, opening: Callable[[], Partial]) -> Partial:
+        """
+        Open the partial of a file, closing one that nobody uses if there are many.
+
+        :raises Busy: many are open, and all are being used; or as *opening* does.
+        """
+        with self._lock:
+            if len(self._open) >= self._max_open:
+                self._make_room()
+            self._open[file.path] = file
+        try:
+            file.partial = opening()
+        except BaseException:
+            del self._open[file.path]
+            raise
+        file.leftover = False
+        return file.partial
+
+    def take_partial(self, file: Incoming) -> Partial | None:
+        """
+        Hand over the partial: whoever takes it closes it.
+        """
+        partial, file.partial = file.partial, None
+        self._open.pop(file.path, None)
+        return partial
+
+    def close(self, file: Incoming) -> None:
+        """
+        Close the partial, which stays on disk.
+        """
+        partial = self.take_partial(file)
+        if partial is not None:
+            partial.close()
+
+    def forget(self, path: bytes) -> None:
+        """
+        Close it, give back what was set aside, and refuse to write it.
+        """
+        file = self._files.pop(path, None)
+        if file is not None:
+            self.close(file)
+            self._ledger.release(file.promised)
+
+    def forget_all(self) -> None:
+        """
+        The session is over.  Partials stay on disk.
+        """
+        for path in list(self._files):
+            self.forget(path)
+
+    def _make_room(self) -> None:
+        for file in self._open.values():
+            if not file.busy and file.partial is not None:
+                break
+        else:
+            raise Busy(f"{self._max_open} files are under construction already")
+        file.failure = Failure.of(
+            Busy(f"{printable(file.path)}: was put aside for other files")
+        )
+        self.close(file)

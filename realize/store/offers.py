@@ -1,0 +1,224 @@
+"""
+What a destination has of the files it is offered, and whether it can take them.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from realize.errors import (
+    AlreadyExists,
+    BadRequest,
+    NoSuchFile,
+    PeerError,
+    UnsafePath,
+)
+from realize.model import Directory, Failure, Held, Offer
+from realize.paths import (
+    RelativePath,
+    is_hidden_directory,
+    is_partial,
+    parent_of,
+    printable,
+)
+from realize.store.commit import Commits
+from realize.store.incoming import Incoming, IncomingFiles
+from realize.store.partial import held_bytes
+from realize.store.present import held, look
+from realize.store.root import Root, disk_error
+from realize.store.space import SpaceLedger
+
+#: Permission bits of a directory about which nobody said anything.
+DEFAULT_DIRECTORY_MODE: Final = 0o755
+
+#: Whatever the source's directory had: files have to be put into ours.
+_OWNER: Final = 0o700
+
+#: Most files that may be offered and not finished; more than a mover lists ahead.
+MAX_OFFERED: Final = 65_536
+
+
+def destination_path(raw: bytes) -> RelativePath:
+    """
+    The path of a file that may be put here.
+
+    :raises UnsafePath: not canonical, or a name that means something to this program.
+    """
+    path = RelativePath.parse(raw)
+    if is_partial(path.name) or any(map(is_hidden_directory, path.parts)):
+        raise UnsafePath(f"{printable(raw)}: such names are for unfinished work")
+    return path
+
+
+class Offers:
+    """
+    Answers offers, in any thread.
+
+    :param files: where files are announced that were taken.
+    :param ledger: where their space comes from.
+    :param replace: whether present files may give way.
+    :param directory_mode: permission bits of all new directories; None: as the
+        source's.
+    """
+
+    def __init__(
+        self,
+        root: Root,
+        files: IncomingFiles,
+        commits: Commits,
+        ledger: SpaceLedger,
+        replace: bool,
+        directory_mode: int | None,
+    ) -> None:
+        self._root = root
+        self._files = files
+        self._commits = commits
+        self._ledger = ledger
+        self._replace = replace
+        self._directory_mode = directory_mode
+
+    def take(
+        self, offers: Sequence[Offer], directories: Sequence[Directory]
+    ) -> list[Held | Failure]:
+        """
+        Say what is there, make directories, set space aside, announce the files.
+
+        :param directories: with the modes to make them with.
+        :raises DirectoryGone: the root has vanished.
+        """
+        self._root.check()
+        modes = {each.path: each.mode for each in directories}
+        results: list[Held | Failure] = []
+        with self._files.using([offer.path for offer in offers]):
+            for offer in offers:
+                try:
+                    results.append(self._take(offer, modes))
+                except (PeerError, OSError) as error:
+                    self._files.forget(offer.path)
+                    results.append(_failure(error, offer))
+        return results
+
+    def consider(self, offers: Sequence[Offer]) -> list[Held | Failure]:
+        """
+        Say what would be; nothing is changed, and nothing held afterwards.
+
+        :raises DirectoryGone: the root has vanished.
+        """
+        self._root.check()
+        free = self._root.free()
+        results: list[Held | Failure] = []
+        with self._files.using([offer.path for offer in offers]):
+            for offer in offers:
+                try:
+                    results.append(self._consider(offer, free))
+                except (PeerError, OSError) as error:
+                    results.append(_failure(error, offer))
+        return results
+
+    def make_directory(self, path: bytes, modes: Mapping[bytes, int]) -> None:
+        """
+        Make sure that a directory is there, and those above it.
+
+        :param path: canonical; ``b""`` is the root.
+        :param modes: permission bits, whatever the umask, of those that are missing.
+        :raises PeerError: it cannot be made.
+        :raises OSError: the same.
+        """
+        try:
+            with self._root.directory(path):
+                return
+        except NoSuchFile:
+            pass
+        mode = self._directory_mode
+        if mode is None:
+            mode = modes.get(path, DEFAULT_DIRECTORY_MODE) & 0o777 | _OWNER
+        if not path:
+            self._root.create(mode)
+            return
+        above = parent_of(path)
+        self.make_directory(above, modes)
+        with self._root.directory(above) as directory:
+            try:
+                os.mkdir(path.rpartition(b"/")[2], mode, dir_fd=directory)
+            except FileExistsError:
+                return
+            except OSError as error:
+                raise disk_error(error, path, "make the directory") from None
+        self._commits.created(path)
+        with self._root.directory(path) as made:
+            # A set-group-id bit that came from the directory above stays.
+            inherited = os.fstat(made).st_mode & stat.S_ISGID
+            os.fchmod(made, mode | inherited)
+
+    def _take(self, offer: Offer, modes: Mapping[bytes, int]) -> Held:
+        file = self._file(offer)
+        self._commits.check(file.path, file.directory)
+        try:
+            present, partial = self._look(file)
+        except NoSuchFile:
+            self.make_directory(file.directory, modes)
+            present, partial = self._look(file)
+        file.size = offer.size
+        file.failure = None
+        file.leftover = file.partial is None and partial > 0
+        file.kept_out = self._kept_out(file.path, present)
+        if not _may_be_it(present, offer.size):
+            if file.kept_out is not None:
+                raise file.kept_out.error
+            self._files.promise(file, max(0, offer.size - partial))
+        # A file that is probably there already needs no space: the disk may be full.
+        self._files.announce(file)
+        return held(present, partial)
+
+    def _consider(self, offer: Offer, free: int) -> Held:
+        file = self._file(offer)
+        self._commits.check(file.path, file.directory)
+        try:
+            present, partial = self._look(file)
+        except NoSuchFile:
+            present, partial = None, 0
+        if not _may_be_it(present, offer.size):
+            kept_out = self._kept_out(file.path, present)
+            if kept_out is not None:
+                raise kept_out.error
+            missing = offer.size - partial - file.promised
+            self._ledger.check(max(0, missing), free)
+        return held(present, partial)
+
+    def _file(self, offer: Offer) -> Incoming:
+        file = self._files.get(offer.path)
+        if file is None:
+            if len(self._files) >= MAX_OFFERED:
+                raise BadRequest(f"more than {MAX_OFFERED} files offered")
+            file = Incoming.of(destination_path(offer.path), offer.size)
+        return file
+
+    def _look(self, file: Incoming) -> tuple[os.stat_result | None, int]:
+        """
+        The present file, and bytes in the partial.
+        """
+        with self._root.directory(file.directory) as directory:
+            present = look(directory, file.name)
+            if file.partial is not None:
+                return present, file.partial.size
+            return present, held_bytes(directory, file.partial_name)
+
+    def _kept_out(self, path: bytes, present: os.stat_result | None) -> Failure | None:
+        if present is None or self._replace:
+            return None
+        return Failure.of(
+            AlreadyExists(f"{printable(path)}: exists, and may not be replaced")
+        )
+
+
+def _may_be_it(present: os.stat_result | None, size: int) -> bool:
+    return present is not None and present.st_size == size
+
+
+def _failure(error: PeerError | OSError, offer: Offer) -> Failure:
+    if isinstance(error, OSError):
+        error = disk_error(error, offer.path, "look for it")
+    return Failure.of(error)

@@ -1,0 +1,81 @@
+"""
+Files that the destination has already.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from blake3 import blake3
+
+from realize.errors import DigestMismatch, NameTaken
+from realize.model import Held
+from realize.paths import printable
+from realize.store.identity import identity_of
+from realize.store.partial import update_from_file
+
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def look(directory: int, name: bytes) -> os.stat_result | None:
+    """
+    Status of the file of this *name*; None if the name is free.
+
+    :param directory: descriptor.
+    :raises NameTaken: something that is no regular file has the name.
+    :raises OSError: it could not be looked at.
+    """
+    try:
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        raise NameTaken(f"{printable(name)}: something that is no file has this name")
+    return status
+
+
+def held(present: os.stat_result | None, partial: int = 0) -> Held:
+    """
+    What to answer about a file of this status, and so many bytes of a partial.
+    """
+    if present is None:
+        return Held(partial)
+    return Held(partial, present.st_size, identity_of(present))
+
+
+@contextmanager
+def proven(
+    directory: int, name: bytes, size: int, digest: bytes
+) -> Iterator[tuple[int, os.stat_result]]:
+    """
+    The present file, open, and its status, if it has this content.
+
+    Reads all of it; one of another size is not read.
+
+    :param directory: descriptor.
+    :raises NameTaken: something that is no regular file has the name.
+    :raises DigestMismatch: it is another file, or somebody is changing it.
+    :raises OSError: it could not be read; ``FileNotFoundError`` if there is none.
+    """
+    look(directory, name)
+    fd = os.open(name, _READ, dir_fd=directory)
+    try:
+        status = os.fstat(fd)
+        if status.st_size != size:
+            raise DigestMismatch(
+                f"{printable(name)}: the present file has {status.st_size} bytes,"
+                f" not {size}"
+            )
+        hasher = blake3()
+        update_from_file(hasher, fd, 0, size)
+        if hasher.digest() != digest:
+            raise DigestMismatch(f"{printable(name)}: the present file differs")
+        if identity_of(os.fstat(fd)) != identity_of(status):
+            raise DigestMismatch(f"{printable(name)}: the present file is changing")
+        yield fd, status
+    finally:
+        os.close(fd)
