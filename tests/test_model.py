@@ -39,7 +39,7 @@ VALUES: dict[type[Value], st.SearchStrategy[Value]] = {
     ),
     model.Failure: st.builds(model.Failure, texts, texts),
     model.Offer: st.builds(model.Offer, st.binary(), sizes),
-    model.Held: st.builds(model.Held, sizes, st.integers(-1), st.binary()),
+    model.Held: st.builds(model.Held, sizes, st.integers(-1, 2**63 - 1), st.binary()),
     model.Prefix: st.builds(model.Prefix, st.binary(), digests, sizes),
     model.Digests: st.builds(model.Digests, st.lists(digests, min_size=1)),
     model.Range: st.builds(model.Range, st.binary(), digests, sizes, sizes),
