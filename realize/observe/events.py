@@ -68,6 +68,12 @@ STOPPING: Final = Event(
     "the daemon was told to end",
 )
 STOPPED: Final = Event("stopped", "info", "Stopped.", "the daemon has ended cleanly")
+STOP_INCOMPLETE: Final = Event(
+    "stop-incomplete",
+    "warn",
+    "Not everything was finished within {seconds} s; the next run repeats the rest.",
+    "the daemon has ended although files were still being committed",
+)
 RELOADED: Final = Event(
     "reloaded",
     "info",

@@ -1,0 +1,83 @@
+"""
+The command line of ``twistd realized``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from typing import ClassVar
+
+from twisted.python import usage
+
+
+class Options(usage.Options):
+    """
+    What can be said after ``twistd realized``.
+    """
+
+    synopsis = "[options]"
+    longdesc = (
+        "Offers directories of this host to the peers that the configuration names; "
+        "they move files with the realize command. Without --nodaemon (-n) before "
+        '"realized", twistd goes into the background.'
+    )
+
+    optParameters: ClassVar[list[list[str | None]]] = [
+        [
+            "config",
+            "c",
+            None,
+            "Configuration file. [default: $REALIZE_CONFIG, else "
+            "$XDG_CONFIG_HOME/realize/config.toml, else /etc/realize/config.toml]",
+        ],
+        [
+            "privkey",
+            None,
+            None,
+            "Private key of this host. [default: $REALIZE_PRIVKEY, else privkey in the "
+            "configuration]",
+        ],
+        [
+            "address",
+            None,
+            None,
+            "Where to listen: HOST:PORT, * for every address, port 0 for any; or an "
+            "endpoint string beginning with tcp:, tcp6:, unix: or systemd:. [default: "
+            "$REALIZE_ADDRESS, else address in the configuration, else *:9771]",
+        ],
+    ]
+    optFlags: ClassVar[list[list[str | None]]] = [
+        [
+            "check",
+            None,
+            "Check the configuration, the key, the directories and the address, and "
+            "exit. A socket of systemd's is taken for granted.",
+        ],
+    ]
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """
+        :raises SystemExit: an option is unknown or lacks its value; with one line
+            instead of all that could have been said, and a status that is not 0.
+        """
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as error:
+            raise SystemExit(f"realized: {error}{self._hint(str(error))}") from None
+
+    def parseArgs(self) -> None:
+        """
+        There is nothing but options.
+        """
+
+    def _hint(self, complaint: str) -> str:
+        known = [f"--{name}" for name in self.longOpt]
+        for word in re.findall(r"--\S+", complaint) or re.findall(
+            r"\boption (\S+)", complaint
+        ):
+            close = difflib.get_close_matches(word, [n.rstrip("=") for n in known], n=1)
+            if close and close[0] != word:
+                return f'; did you mean "{close[0]}"?'
+        return "; twistd realized --help lists the options"

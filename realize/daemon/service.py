@@ -1,0 +1,192 @@
+"""
+The service that ``twistd realized`` runs.
+
+Whatever can be wrong is found in :func:`makeService`, before twistd goes into the
+background, and ends it with one line and status 1: later nobody would see it.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from twisted.application.service import IService, Service
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, race
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import deferLater
+from txaio.tx import make_logger
+
+import realize
+from realize.config import Config, find_config, load_config
+from realize.daemon.access import Access
+from realize.daemon.listening import open_ports, port_name
+from realize.daemon.options import Options
+from realize.errors import ConfigError, RealizeError
+from realize.net.keys import load_private_key
+from realize.net.tls import server_factory
+from realize.observe.events import STARTED, STOP_INCOMPLETE, STOPPED, STOPPING
+from realize.peers import DEFAULT_PORT
+from realize.store.directory import LocalDirectory
+from realize.wire.server import ServerFactory
+
+__all__ = ["Daemon", "Options", "makeService"]
+
+#: Where the daemon listens if nobody says.
+DEFAULT_ADDRESS: Final = f"*:{DEFAULT_PORT}"
+
+#: Seconds that stopping may take.  What is being committed is finished in that time,
+#: or found by the next run as after a power cut.
+STOP_DEADLINE: Final = 60
+
+
+def makeService(options: Options) -> IService:
+    """
+    Set up everything, or end the program.
+
+    :raises SystemExit: something is wrong: one line, status 1; or ``--check`` was
+        given and nothing is: status 0.
+    """
+    from twisted.internet import reactor
+
+    try:
+        return _make_daemon(options, os.environ, reactor)
+    except RealizeError as error:
+        raise SystemExit(f"realized: {error}") from None
+
+
+def _make_daemon(options: Options, environ: Mapping[str, str], reactor: Any) -> Daemon:
+    config = _read_config(options["config"], environ)
+    key = load_private_key(_key_path(options["privkey"], environ, config), environ)
+    access = Access(lambda name, settings: LocalDirectory(name, settings, reactor))
+    access.use(config)
+    _check_directories(config, access)
+    wire = ServerFactory(access, reactor)
+    address = (
+        options["address"]
+        or environ.get("REALIZE_ADDRESS")
+        or config.service.address
+        or DEFAULT_ADDRESS
+    )
+    if options["check"] and address.startswith("systemd:"):
+        ports = []  # passed to the service itself only, not to ExecStartPre
+    else:
+        tls = server_factory(wire, key, wire.is_allowed, reactor, wire.refused)
+        ports = open_ports(reactor, address, tls)
+    if options["check"]:
+        sys.stdout.write("realized: everything that a start needs is there\n")
+        raise SystemExit(0)
+    return Daemon(reactor, access, wire, ports)
+
+
+def _read_config(flag: str | None, environ: Mapping[str, str]) -> Config:
+    path = find_config(flag, environ)
+    if path is None:
+        raise ConfigError("no configuration file; name one with --config FILE")
+    return load_config(path)
+
+
+def _key_path(flag: str | None, environ: Mapping[str, str], config: Config) -> Path:
+    if asked := flag or environ.get("REALIZE_PRIVKEY"):
+        return Path(asked)
+    if config.privkey is None:
+        raise ConfigError(
+            "no private key; name one with --privkey FILE, or privkey in the "
+            'configuration ("realize keygen FILE" makes one)'
+        )
+    return config.privkey
+
+
+def _check_directories(config: Config, access: Access) -> None:
+    """
+    Make sure that all directories are there.  Blocks.
+
+    :raises ConfigError: one is not; the text names its setting.
+    """
+    for name, directory in access.directories.items():
+        try:
+            directory.check()
+        except RealizeError as error:
+            path = config.directories[name].settings.path
+            raise ConfigError(f"[directories.{name}] path: {path}: {error}") from None
+
+
+class Daemon(Service):
+    """
+    Offers directories to peers until it is stopped.
+
+    :param ports: open already; answered once the reactor runs.
+    """
+
+    name = "realized"
+    log = make_logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        access: Access,
+        wire: ServerFactory,
+        ports: list[IListeningPort],
+    ) -> None:
+        self._reactor = reactor
+        self._access = access
+        self._wire = wire
+        self._ports = ports
+
+    def startService(self) -> None:
+        """
+        Prepare the process and say where we listen.
+        """
+        super().startService()
+        # Somebody who opens a file while we hold a lease on it: the default action
+        # of the signal that tells us would be to end the process.
+        signal.signal(signal.SIGIO, signal.SIG_IGN)
+        _raise_file_limit()
+        STARTED.log(
+            self.log,
+            version=realize.__version__,
+            address=" ".join(port_name(port) for port in self._ports),
+            directories=" ".join(self._access.directories) or "nothing",
+            peers=" ".join(self._access.peers) or "nobody",
+        )
+
+    def stopService(self) -> Deferred[None]:
+        """
+        Accept nobody, finish what is being committed, and close everything, within
+        :data:`STOP_DEADLINE`.
+        """
+        super().stopService()
+        STOPPING.log(self.log)
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        finishing = Deferred.fromCoroutine(self._finish())
+        too_late: Deferred[None] = deferLater(self._reactor, STOP_DEADLINE)
+        first, _result = await race([finishing, too_late])
+        if first == 0:
+            STOPPED.log(self.log)
+        else:
+            STOP_INCOMPLETE.log(self.log, seconds=STOP_DEADLINE)
+
+    async def _finish(self) -> None:
+        await DeferredList([maybeDeferred(port.stopListening) for port in self._ports])
+        await self._wire.stop()
+        await DeferredList(
+            [
+                Deferred.fromCoroutine(directory.close())
+                for directory in self._access.directories.values()
+            ]
+        )
+
+
+def _raise_file_limit() -> None:
+    """
+    Take all the open files that the system grants: one for each file in transfer, and
+    a few for each connection.
+    """
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
