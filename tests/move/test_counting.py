@@ -4,6 +4,8 @@ What the metrics say while a move runs, and after it.
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
@@ -57,8 +59,6 @@ def test_outcomes_are_those_of_the_mover() -> None:
     """
     The labels are written down twice, since metrics lie below the mover.
     """
-    from typing import get_args
-
     assert get_args(Kind) == OUTCOMES
 
 
