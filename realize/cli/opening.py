@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from realize.cli.endpoints import LocalPlace, PeerPlace, Place
 from realize.cli.report import Ends
 from realize.config import DirectorySettings
+from realize.errors import ConfigError
 from realize.peers import Address
 from realize.store.directory import DEFAULT_SETTLE_NS, LocalDirectory
 from realize.store.interface import Destination, Source
@@ -126,10 +127,11 @@ class Opener:
         from realize.wire.remote import connect
 
         peer = place.peer
+        if self._key is None:
+            raise ConfigError(f"{place}: a private key is needed to reach a peer")
         if peer.name not in connections:
             address = Address.parse(peer.address or "")
             connection = await connect(
-                self._reactor,
                 client_endpoint(self._reactor, address),
                 self._key,
                 peer.name,
