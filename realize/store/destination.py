@@ -272,25 +272,26 @@ class LocalDestination:
     def _entry(self, wanted: Finish) -> Entry | Failure:
         mode = self._file_mode(wanted.mode)
         try:
-            path = destination_path(wanted.path)
             file = self._files.get(wanted.path)
-            directory = file.directory if file else parent_of(path.raw)
-            self._commits.check(path.raw, directory)
             if file is None:
+                path = destination_path(wanted.path)
+                directory = parent_of(path.raw)
+                self._commits.check(path.raw, directory)
                 return Entry(wanted, directory, path.name, mode)
+            self._commits.check(file.path, file.directory)
             if file.failure is not None:
                 return file.failure
             if file.size != wanted.size:
                 raise BadRequest(
-                    f"{printable(path.raw)}: finished with {wanted.size} bytes,"
+                    f"{printable(file.path)}: finished with {wanted.size} bytes,"
                     f" offered with {file.size}"
                 )
         except PeerError as error:
             return Failure.of(error)
         partial = self._files.take_partial(file)
         if partial is None:
-            return Entry(wanted, directory, path.name, mode)
-        return WrittenEntry(wanted, directory, path.name, mode, partial=partial)
+            return Entry(wanted, file.directory, file.name, mode)
+        return WrittenEntry(wanted, file.directory, file.name, mode, partial=partial)
 
     def _finished(self, entry: Entry) -> Finished | Failure:
         file = self._files.get(entry.wanted.path)

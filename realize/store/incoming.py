@@ -118,15 +118,16 @@ class IncomingFiles:
             for file in files:
                 file.busy = False
 
-    def promise(self, file: Incoming, missing: int) -> None:
+    def promise(self, file: Incoming, missing: int, free: int | None = None) -> None:
         """
         Set aside the bytes that a file still lacks; more or less than before.
 
+        :param free: bytes free on the file system, if that is known.
         :raises NoSpace: there are not as many; what was set aside stays.
         """
         more = missing - file.promised
         if more > 0:
-            self._ledger.promise(more, self._free())
+            self._ledger.promise(more, self._free() if free is None else free)
         elif more < 0:
             self._ledger.release(-more)
         file.promised = missing

@@ -90,12 +90,13 @@ class Offers:
         :raises DirectoryGone: the root has vanished.
         """
         self._root.check()
+        free = self._root.free()
         modes = {each.path: each.mode for each in directories}
         results: list[Held | Failure] = []
         with self._files.using([offer.path for offer in offers]):
             for offer in offers:
                 try:
-                    results.append(self._take(offer, modes))
+                    results.append(self._take(offer, modes, free))
                 except (PeerError, OSError) as error:
                     self._files.forget(offer.path)
                     results.append(_failure(error, offer))
@@ -153,7 +154,7 @@ class Offers:
             inherited = os.fstat(made).st_mode & stat.S_ISGID
             os.fchmod(made, mode | inherited)
 
-    def _take(self, offer: Offer, modes: Mapping[bytes, int]) -> Held:
+    def _take(self, offer: Offer, modes: Mapping[bytes, int], free: int) -> Held:
         file = self._file(offer)
         self._commits.check(file.path, file.directory)
         try:
@@ -168,7 +169,7 @@ class Offers:
         if not _may_be_it(present, offer.size):
             if file.kept_out is not None:
                 raise file.kept_out.error
-            self._files.promise(file, max(0, offer.size - partial))
+            self._files.promise(file, max(0, offer.size - partial), free)
         # A file that is probably there already needs no space: the disk may be full.
         self._files.announce(file)
         return held(present, partial)
