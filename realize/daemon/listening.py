@@ -4,6 +4,7 @@ The ports of the daemon.  They are open before anything else is started.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -50,7 +51,7 @@ def port_name(port: IListeningPort) -> str:
     host: Any = port.getHost()
     if isinstance(host, IPv4Address | IPv6Address):
         return str(Address(host.host, host.port))
-    return str(getattr(host, "name", host))
+    return os.fsdecode(host.name)
 
 
 def _endpoint_port(

@@ -5,7 +5,6 @@ The command line of ``twistd realized``.
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -67,17 +66,17 @@ class Options(usage.Options):
         except usage.UsageError as error:
             raise SystemExit(f"realized: {error}{self._hint(str(error))}") from None
 
-    def parseArgs(self) -> None:
+    def parseArgs(self, *words: str) -> None:
         """
         There is nothing but options.
         """
+        if words:
+            raise usage.UsageError(f"nothing is known by the name of {words[0]!r}")
 
     def _hint(self, complaint: str) -> str:
-        known = [f"--{name}" for name in self.longOpt]
-        for word in re.findall(r"--\S+", complaint) or re.findall(
-            r"\boption (\S+)", complaint
-        ):
-            close = difflib.get_close_matches(word, [n.rstrip("=") for n in known], n=1)
-            if close and close[0] != word:
-                return f'; did you mean "{close[0]}"?'
+        known = [f"--{name.rstrip('=')}" for name in self.longOpt]
+        word = next((word for word in complaint.split() if word.startswith("--")), "")
+        close = difflib.get_close_matches(word, known, n=1)
+        if close and close[0] != word:
+            return f'; did you mean "{close[0]}"?'
         return "; twistd realized --help lists the options"

@@ -1,0 +1,49 @@
+"""
+The command line of the daemon.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from realize.daemon.options import Options
+
+
+def test_defaults() -> None:
+    """
+    What is not said is left to the environment and the configuration.
+    """
+    options = Options()
+    options.parseOptions([])
+    said = {name: options[name] for name in ("config", "privkey", "address", "check")}
+    assert said == {"config": None, "privkey": None, "address": None, "check": 0}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--adress=x"], 'option --adress not recognized; did you mean "--address"?'),
+        (["--chekc"], 'option --chekc not recognized; did you mean "--check"?'),
+        (
+            ["--zzz"],
+            "option --zzz not recognized; twistd realized --help lists the options",
+        ),
+        (
+            ["--config"],
+            "option --config requires argument; "
+            "twistd realized --help lists the options",
+        ),
+        (
+            ["serve"],
+            "nothing is known by the name of 'serve'; "
+            "twistd realized --help lists the options",
+        ),
+    ],
+)
+def test_complaints(words: list[str], said: str) -> None:
+    """
+    One line, status 1, and what was meant, if that can be guessed.
+    """
+    with pytest.raises(SystemExit) as raised:
+        Options().parseOptions(words)
+    assert raised.value.code == f"realized: {said}"

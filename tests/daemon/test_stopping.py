@@ -1,0 +1,96 @@
+"""
+The order in which the daemon stops, and that it does not take for ever.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import Factory, define
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
+
+from realize.daemon.service import STOP_DEADLINE, Daemon
+
+
+@define
+class Parts:
+    """
+    A port, the wire and a directory, which say when they are stopped.
+
+    :ivar committed: fires when the wire has nothing more to commit.
+    """
+
+    steps: list[str] = Factory(list)
+    committed: Deferred[None] = Factory(Deferred)
+    peers: tuple[str, ...] = ()
+
+    @property
+    def directories(self) -> dict[str, Parts]:
+        """
+        One directory, which is this object too.
+        """
+        return {"inbox": self}
+
+    def stopListening(self) -> Deferred[None]:  # noqa: N802  a port's
+        """
+        The port.
+        """
+        self.steps.append("port")
+        return succeed(None)
+
+    async def stop(self) -> None:
+        """
+        The wire.
+        """
+        self.steps.append("wire")
+        await self.committed
+        self.steps.append("committed")
+
+    async def close(self) -> None:
+        """
+        The directory.
+        """
+        self.steps.append("directory")
+
+
+def stopping() -> tuple[Parts, Clock, list[object]]:
+    """
+    A daemon that was told to stop: its parts, its clock, and what stopping came to.
+    """
+    parts: Any = Parts()
+    clock = Clock()
+    outcome: list[object] = []
+    daemon = Daemon(clock, parts, parts, [parts])
+    daemon.running = True
+    daemon.stopService().addBoth(outcome.append)
+    return parts, clock, outcome
+
+
+def test_order() -> None:
+    """
+    Nobody new is let in, what is being committed is finished, and only then are the
+    directories closed.
+    """
+    with capturedLogs() as logged:
+        parts, clock, outcome = stopping()
+        assert parts.steps == ["port", "wire"]
+        assert outcome == []
+        clock.advance(STOP_DEADLINE - 1)
+        parts.committed.callback(None)
+        assert parts.steps == ["port", "wire", "committed", "directory"]
+        assert outcome == [None]
+    assert [event["event"] for event in logged] == ["stopping", "stopped"]
+    assert clock.getDelayedCalls() == []
+
+
+def test_a_disk_that_hangs() -> None:
+    """
+    A commit that never ends does not keep the daemon for ever.
+    """
+    with capturedLogs() as logged:
+        _parts, clock, outcome = stopping()
+        clock.advance(STOP_DEADLINE)
+        assert outcome == [None]
+    assert [event["event"] for event in logged] == ["stopping", "stop-incomplete"]
