@@ -1,0 +1,97 @@
+"""
+Rules for a source and a destination together.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from realize.model import Finish, Offer, Piece, Range, Removal
+from realize.store.interface import Destination, Source
+from tests.contract.conftest import contents
+from tests.contract.pairs import Pair, run
+from tests.contract.steps import all_pages, codes
+
+
+def move(pair: Pair, source: Source, destination: Destination) -> None:
+    """
+    Move all, in the simplest possible way.
+    """
+    for page in all_pages(pair, source):
+        offers = [Offer(file.path, file.size) for file in page.files]
+        run(pair, destination.offer(offers, page.directories))
+        ranges = [Range(f.path, f.identity, 0, f.size) for f in page.files]
+        extents, payload = run(pair, source.read(ranges))
+        pieces = [Piece(f.path, 0, f.size) for f in page.files]
+        run(pair, destination.write(pieces, payload))
+        finishes = [
+            Finish(file.path, file.size, extent.digest, file.mode, file.mtime_ns)
+            for file, extent in zip(page.files, extents, strict=True)
+        ]
+        assert set(codes(run(pair, destination.finish(finishes)))) <= {"Finished"}
+        removals = [
+            Removal(file.path, file.identity, extent.digest)
+            for file, extent in zip(page.files, extents, strict=True)
+        ]
+        assert set(codes(run(pair, source.remove(removals)))) <= {"Removed"}
+
+
+def test_a_whole_move(pair, source, destination, here, there):
+    """
+    Everything arrives with its attributes, nothing stays but directories.
+    """
+    expected = {}
+    for n in range(60):
+        path = Path(f"{n % 4}") / f"{n % 3}" / f"file {n}"
+        (here / path).parent.mkdir(parents=True, exist_ok=True)
+        (here / path).write_bytes(os.urandom(n * 100))
+        (here / path).chmod(0o600 + n % 8)
+        os.utime(here / path, ns=(n, 10**18 + n))
+        status = (here / path).stat()
+        content = (here / path).read_bytes()
+        expected[str(path)] = (content, status.st_mode, status.st_mtime_ns)
+    move(pair, source, destination)
+    assert set(contents(here).values()) == {None}
+    arrived = {}
+    for path, content in contents(there).items():
+        if content is not None:
+            status = (there / path).stat()
+            arrived[path] = (content, status.st_mode, status.st_mtime_ns)
+    assert arrived == expected
+
+
+def test_same_place(pair, here, there):
+    """
+    A source and a destination on one directory know it, and on two they know too.
+    """
+    (here / "below").mkdir()
+    source = run(pair, pair.open_source(here).place())
+    for path, overlaps in ((here, True), (here / "below", True), (there, False)):
+        destination = run(pair, pair.open_destination(path).place())
+        assert source.overlaps(destination) == overlaps
+    (there / "link").symlink_to(here)
+    destination = run(pair, pair.open_destination(there / "link").place())
+    assert source.overlaps(destination)
+
+
+def test_two_steps_when_both_are_one(pair, here, tmp_path):
+    """
+    A file that was "there already" only because both stores are one place is not
+    there any more once the source has hidden it: that is how it is found out.
+    """
+    (here / "x").write_bytes(b"content")
+    source, destination = pair.open_source(here), pair.open_destination(here)
+    ((file,),) = [page.files for page in all_pages(pair, source)]
+    extents, _ = run(pair, source.read([Range(b"x", file.identity, 0, 7)]))
+    wanted = Finish(b"x", 7, extents[0].digest, file.mode, file.mtime_ns)
+    (finished,) = run(pair, destination.finish([wanted]))
+    assert finished.how == "present"
+    removal = Removal(b"x", file.identity, extents[0].digest, "hide")
+    run(pair, source.remove([removal]))
+    offers = [Offer(b"x", 7)]
+    (held,) = run(pair, destination.offer(offers, [], reserve=False))
+    assert held.version != finished.version
+    restore = Removal(b"x", file.identity, extents[0].digest, "restore")
+    run(pair, source.remove([restore]))
+    assert contents(here) == {"x": b"content"}
