@@ -118,7 +118,9 @@ def _set(negated: str, members: str, glob: str) -> str:
     """
     A regular expression for ``[...]``; it never matches a slash.
     """
-    listed = re.sub(r"\\(.)|([\[\]^&|~\\])", r"\\\1\2", members, flags=re.DOTALL)
+    listed = re.sub(
+        r"\\(.)|([\[\]^&|~\\])|(?<=-)(-)", r"\\\1\2\3", members, flags=re.DOTALL
+    )
     expression = f"(?!/)[{'^' if negated else ''}{listed}]"
     try:
         re.compile(expression)

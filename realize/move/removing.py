@@ -11,6 +11,7 @@ it back and the run ends.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final, Literal
 
 from attrs import define, field
@@ -18,6 +19,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from realize.errors import DigestMismatch, PeerError, SameFile
 from realize.model import (
+    DIGEST_SIZE,
     Failure,
     Finished,
     Held,
@@ -28,7 +30,7 @@ from realize.model import (
 )
 from realize.move.line import Line, Stage
 from realize.move.tally import Item, Refuse, Tally
-from realize.paths import printable
+from realize.paths import parent_of, printable
 from realize.store.interface import Destination, Source
 
 _CHANGED: Final = Failure(
@@ -90,8 +92,18 @@ class Remover:
     async def prune(self, adopted: list[Item]) -> None:
         """
         Let directories go that renaming files away has emptied.
+
+        The source looks for one of them in each directory, finds nothing, and
+        tidies up as after any removal.
         """
-        await self._ask(adopted, "now")
+        one_each = {parent_of(item.file.path): item.file for item in adopted}
+        removals = [
+            Removal(file.path, file.identity, bytes(DIGEST_SIZE))
+            for file in one_each.values()
+        ]
+        # The files are where they should be, whatever becomes of the directories.
+        with suppress(PeerError):
+            await self._source.remove(removals, prune=True)
 
     async def _remove(self, batch: list[Item]) -> None:
         await self._end_with(batch, "now")

@@ -33,6 +33,7 @@ from realize.errors import (
     DirectoryGone,
     NoSuchFile,
     NotSettled,
+    OtherFileSystem,
     PeerError,
     SourceChanged,
     StillOpen,
@@ -95,7 +96,7 @@ class Run:
     _offering: int = 0
     _offered: int = 0
     _offered_bytes: list[int] = field(factory=lambda: [0, 0])
-    #: Files to be offered once more, and sent whole.
+    #: Files to be offered once more: an offer ends with *finish*, however that ends.
     _again: list[Item] = field(factory=list)
     #: Whether removals left over from before are still in progress.
     _clearing: bool = True
@@ -196,7 +197,7 @@ class Run:
         """
         while self._again and self._may_offer():
             items, self._again = self._again[:MAX_BATCH], self._again[MAX_BATCH:]
-            self._line.start(self._offer(items, []))
+            self._line.start(self._introduce(items, [], large=False, adopt=False))
         for large in (False, True):
             while (
                 self._lister.has(large)
@@ -205,19 +206,24 @@ class Run:
                 and self._may_offer()
             ):
                 items, directories = self._lister.take(large)
-                self._line.start(self._introduce(items, directories, large))
+                adopt = self._adopts is not False
+                self._line.start(self._introduce(items, directories, large, adopt))
 
     # -- adopt and offer
 
     async def _introduce(
-        self, items: list[Item], directories: list[Directory], large: bool
+        self,
+        items: list[Item],
+        directories: list[Directory],
+        large: bool,
+        adopt: bool,
     ) -> None:
         nbytes = sum(item.file.size for item in items)
         self._offering += 1
         self._offered += len(items)
         self._offered_bytes[large] += nbytes
         try:
-            if self._adopts is False or not await self._adopt(items, directories):
+            if not adopt or not await self._adopt(items, directories):
                 await self._offer(items, directories)
         finally:
             self._offering -= 1
@@ -240,16 +246,16 @@ class Run:
         self._adopts = results is not None
         if results is None:
             return False
-        adopted, refused = [], []
+        adopted = []
         for item, result in zip(items, results, strict=True):
             if isinstance(result, Finished):
                 item.finished = result
                 adopted.append(item)
+            elif result.code == OtherFileSystem.code:
+                self._again.append(item)
             else:
-                refused.append((item, result))
+                self._refuse([(item, result)], _side_of(result))
         self._tally.succeeded(adopted, self._clock.seconds())
-        for item, failure in refused:
-            self._refuse([(item, failure)], _side_of(failure))
         if adopted and self._settings.remove_directories:
             await self._remover.prune(adopted)
         return True
@@ -269,7 +275,7 @@ class Run:
                 continue
             item.partial = held.partial
             item.replaces = held.present >= 0
-            if held.present == item.file.size and not item.whole:
+            if held.present == item.file.size and not (item.differs or item.whole):
                 equal.append(item)
             else:
                 other.append(item)
@@ -283,14 +289,13 @@ class Run:
         proven = await self._digest(items)
         if not proven:
             return
-        differing = []
         for item, failure in await self._make_final(proven):
             if failure.code == DigestMismatch.code:
+                item.differs = True
                 item.digest = b""
-                differing.append(item)
+                self._again.append(item)
             else:
                 self._refuse([(item, failure)], "destination")
-        self._send(differing)
 
     async def _digest(self, items: list[Item]) -> list[Item]:
         """

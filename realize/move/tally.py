@@ -31,6 +31,7 @@ class Item:
     :ivar began: seconds, by the move's clock.
     :ivar partial: bytes of it that the destination has from an earlier run.
     :ivar replaces: whether the destination has a file of this name.
+    :ivar differs: whether that one was read and has other content.
     :ivar whole: to be sent from its first byte, whatever is there.
     :ivar sent: bytes that the destination wrote.
     :ivar kept: bytes that were kept of the partial.
@@ -42,6 +43,7 @@ class Item:
     began: float
     partial: int = 0
     replaces: bool = False
+    differs: bool = False
     whole: bool = False
     sent: int = 0
     kept: int = 0

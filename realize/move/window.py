@@ -13,6 +13,8 @@ bandwidth times its round trip, both measured on the way, as in BBR:
   is full, and then stands still.
 - A flight during which the window was not full says only that the line can do at
   least that much.
+- A full window makes a queue, and the queue lengthens the round trips.  So every few
+  seconds the window shrinks until one flight has found the line empty.
 """
 
 from __future__ import annotations
@@ -30,8 +32,14 @@ FIRST: Final = 4 * 1024 * 1024
 SMALLEST_SLICE: Final = 16 * 1024
 LARGEST_SLICE: Final = 1024 * 1024
 
-#: Seconds after which a measurement is forgotten.
-MEMORY: Final = 5.0
+#: Seconds between probes; after two of them a measurement is forgotten.
+MEMORY: Final = 10.0
+
+#: Seconds that a flight takes at least, as far as measuring goes.
+SHORTEST: Final = 1e-5
+
+#: The part of the window that is used during a probe.
+PROBE: Final = 8
 
 #: Seconds of work, and at most how many bytes, that lie ready beyond what is on the
 #: line, so that reading, sending and writing overlap.
@@ -47,17 +55,19 @@ class Flight:
     :ivar size: bytes.
     :ivar began: seconds, by the clock of the window's caller.
     :ivar delivered: bytes delivered in all when it began.
+    :ivar probes: whether it finds the line nearly empty.
     """
 
     size: int
     began: float
     delivered: int
+    probes: bool = False
 
 
 @define
 class Extreme:
     """
-    The largest of the values seen in about the last :data:`MEMORY` seconds.
+    The largest of the values seen in the last one or two :data:`MEMORY`.
 
     Two spans are kept and the older one dropped, so that nothing is sorted.
     """
@@ -99,6 +109,8 @@ class Window:
     _bandwidth: Extreme = field(factory=Extreme)
     #: The largest inverse round trip is that of the shortest.
     _haste: Extreme = field(factory=Extreme)
+    _probing: bool = False
+    _probed: float = 0.0
 
     @property
     def size(self) -> int:
@@ -114,7 +126,7 @@ class Window:
         size = max(SMALLEST, min(LARGEST, size))
         if self.limit is not None:
             size = min(size, max(SMALLEST_SLICE, self.limit))
-        return size
+        return max(SMALLEST_SLICE, size // PROBE) if self._probing else size
 
     @property
     def slice(self) -> int:
@@ -145,7 +157,7 @@ class Window:
         :param now: seconds.
         """
         self._in_flight += size
-        return Flight(size, now, self._delivered)
+        return Flight(size, now, self._delivered, self._probing)
 
     def land(self, flight: Flight, now: float) -> None:
         """
@@ -153,9 +165,10 @@ class Window:
         """
         self._in_flight -= flight.size
         self._delivered += flight.size
-        elapsed = now - flight.began
-        if elapsed <= 0 or not flight.size:
+        self._probe(flight, now)
+        if not flight.size:
             return
+        elapsed = max(SHORTEST, now - flight.began)
         bandwidth = (self._delivered - flight.delivered) / elapsed
         if self._full or bandwidth > self._bandwidth.value:
             self._bandwidth.see(bandwidth, now)
@@ -168,9 +181,22 @@ class Window:
         The bytes were not delivered and never will be.
         """
         self._in_flight -= flight.size
+        if flight.probes:
+            self._probing = False
 
     def clear(self) -> None:
         """
         The connection is gone, with all that was on its way.
         """
         self._in_flight = 0
+        self._probing = False
+
+    def _probe(self, flight: Flight, now: float) -> None:
+        """
+        End a probe that has its answer, or begin one that is due.
+        """
+        if flight.probes:
+            self._probing = False
+            self._probed = now
+        elif not self._probing and now - self._probed >= MEMORY:
+            self._probing = True
