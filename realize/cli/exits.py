@@ -7,7 +7,13 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final
 
-from realize.errors import ConfigError, PeerGone, PeerRefused, RealizeError
+from realize.errors import (
+    ConfigError,
+    NotAllowed,
+    PeerGone,
+    PeerRefused,
+    RealizeError,
+)
 
 
 class Exit(IntEnum):
@@ -38,6 +44,7 @@ _BY_ERROR: Final[tuple[tuple[type[RealizeError], Exit], ...]] = (
     (ConfigError, Exit.USAGE),
     (PeerGone, Exit.UNREACHABLE),
     (PeerRefused, Exit.UNREACHABLE),
+    (NotAllowed, Exit.UNREACHABLE),
     (RealizeError, Exit.FAILED),
 )
 

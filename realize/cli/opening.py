@@ -6,15 +6,15 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from realize.cli.endpoints import LocalPlace, PeerPlace, Place
 from realize.cli.report import Ends
 from realize.config import DirectorySettings
-from realize.errors import ConfigError
+from realize.errors import ConfigError, PeerError
 from realize.peers import Address
 from realize.store.directory import DEFAULT_SETTLE_NS, LocalDirectory
 from realize.store.interface import Destination, Source
@@ -94,20 +94,26 @@ class Opener:
     ) -> Source:
         place = self._source
         if isinstance(place, LocalPlace):
-            return await self._local(place).open_source(place.only, self._settle_ns)
+            directory = self._local(place)
+            with _naming(place):
+                return await directory.open_source(place.only, self._settle_ns)
         connection = await self._connect(place, stack, connections)
-        return await connection.open_source(
-            place.directory, place.below, self._settle_ns
-        )
+        with _naming(place):
+            return await connection.open_source(
+                place.directory, place.below, self._settle_ns
+            )
 
     async def _open_destination(
         self, stack: AsyncExitStack, connections: dict[str, Connection]
     ) -> Destination:
         place = self._destination
         if isinstance(place, LocalPlace):
-            return await self._local(place).open_destination()
+            directory = self._local(place)
+            with _naming(place):
+                return await directory.open_destination()
         connection = await self._connect(place, stack, connections)
-        return await connection.open_destination(place.directory, place.below)
+        with _naming(place):
+            return await connection.open_destination(place.directory, place.below)
 
     def _local(self, place: LocalPlace) -> LocalDirectory:
         if place.path not in self._directories:
@@ -142,6 +148,20 @@ class Opener:
             stack.push_async_callback(connection.close)
             connections[peer.name] = connection
         return connections[peer.name]
+
+
+@contextmanager
+def _naming(place: Place) -> Iterator[None]:
+    """
+    Let an error say at which end it happened.
+    """
+    try:
+        yield
+    except PeerError as error:
+        text = str(error)
+        if isinstance(place, PeerPlace):
+            text = text.removeprefix(f"{place.directory}: ")
+        raise type(error)(f"{place}: {text.removeprefix(f'{place}: ')}") from None
 
 
 def _load(path: Path) -> Ed25519PrivateKey:

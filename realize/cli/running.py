@@ -117,7 +117,11 @@ async def run_move(
         except CancelledError:
             status = stopper.status or Exit.FAILED
         except RealizeError as problem:
-            status, error = exit_for(problem), str(problem)
+            # A connection that is given up is lost in its own eyes.
+            if stopper.status and isinstance(problem, PeerGone):
+                status = stopper.status
+            else:
+                status, error = exit_for(problem), str(problem)
         finally:
             await opener.close()
     totals = mover.totals

@@ -54,8 +54,9 @@ class Stream:
 
 def _point_at_null(descriptor: int) -> None:
     null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, descriptor)
-    os.close(null)
+    if null != descriptor:
+        os.dup2(null, descriptor)
+        os.close(null)
 
 
 def occupy_standard_streams() -> None:
