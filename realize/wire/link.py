@@ -65,6 +65,10 @@ KEEPALIVE_COUNT: Final = 6
 
 _LONGEST_NAME = max(map(len, commands.COMMANDS)) + 64
 
+# Pieces of a payload that are kept apart until all are there.  A peer that sends them
+# tiny must not make us keep many objects.
+_MAX_PIECES = 1024
+
 # What these have begun has to be ended in order, also when nobody waits for it.
 _NEVER_CANCELLED = frozenset(
     kind.commandName
@@ -98,8 +102,8 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
         self._budget = budget
         self._boxes = bytearray()
         self._box: amp.AmpBox | None = None
-        self._body = bytearray()
-        self._missing_until = 0
+        self._length = self._have = 0
+        self._pieces: list[bytes] = []
         self._running: set[Deferred[Any]] = set()
         self._timer: IDelayedCall | None = None
         self._await_gone: list[Deferred[None]] = []
@@ -226,7 +230,10 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
         if self._box is None:
             self._boxes += data
         else:
-            self._body += data
+            self._pieces.append(data)
+            self._have += len(data)
+            if len(self._pieces) == _MAX_PIECES:
+                self._pieces = [b"".join(self._pieces)]
         self._parse()
 
     def _read_on(self) -> None:
@@ -252,18 +259,21 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
             length = None if box is None else payload_length(box)
             if box is None or length is None:
                 return box
-            self._box, self._missing_until = box, length
-            self._body, self._boxes = self._boxes, bytearray()
-        end = self._missing_until
-        if len(self._body) < end:
+            if len(self._boxes) >= length:
+                box[PAYLOAD] = bytes(self._boxes[:length])
+                del self._boxes[:length]
+                return box
+            self._box, self._length = box, length
+            self._pieces, self._have = [bytes(self._boxes)], len(self._boxes)
+            self._boxes.clear()
+        if self._have < self._length:
             return None
-        if len(self._body) > end:
-            self._boxes = self._body[end:]
-            del self._body[end:]
+        body = memoryview(b"".join(self._pieces))
+        self._pieces.clear()
+        self._boxes += body[self._length :]
         box, self._box = self._box, None
-        payload: Any = memoryview(self._body).toreadonly()
+        payload: Any = body[: self._length]
         box[PAYLOAD] = payload
-        self._body = bytearray()
         return box
 
     def broken(self, why: str) -> None:
@@ -351,9 +361,7 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
             self._outbox.send(box.serialize())
             return
         box[PAYLOAD] = b"%d" % len(packed)
-        self._outbox.send(box.serialize() + packed.head)
-        if packed.data:
-            self._outbox.send(packed.data)
+        self._outbox.send(box.serialize() + packed.head, packed.data)
 
     async def ask(self, command: type[commands.Request], **arguments: Any) -> Any:
         """

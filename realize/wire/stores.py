@@ -233,11 +233,14 @@ async def _all_at_once(
     """
     Begin all requests, in order, and wait for all answers.
     """
-    begun = [Deferred.fromCoroutine(request) for request in requests]
+    first, *others = requests
+    if not others:
+        return [await first]
+    begun = [Deferred.fromCoroutine(request) for request in (first, *others)]
     try:
         return await gatherResults(begun, consumeErrors=True)
     except FirstError as error:
-        raise error.subFailure.value from None
+        error.subFailure.raiseException()
 
 
 def _check_count(items: Sequence[object]) -> None:

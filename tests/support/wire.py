@@ -1,0 +1,189 @@
+"""
+A service in memory, and clients that are connected to it in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, TypeVar
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from realize.store.interface import Destination, Source
+from realize.wire.commands import Granted
+from realize.wire.remote import ClientLink, Connection
+from realize.wire.server import ServerFactory, ServerLink
+from tests.support.stores import Disk, Link, MemoryDestination, MemorySource
+from tests.support.transports import Connected, Stranger
+
+T = TypeVar("T")
+
+#: The key of the peer ``laptop``, and a token.
+LAPTOP = b"L" * 32
+TOKEN = b"t" * 16
+
+
+@define
+class MemoryDirectory:
+    """
+    A directory that is a :class:`Disk`.
+
+    :ivar opened: what was opened so far, each with its arguments.
+    :ivar make_source: makes its sources.
+    :ivar make_destination: makes its destinations.
+    """
+
+    clock: Clock
+    disk: Disk = field(factory=Disk)
+    opened: list[tuple[Any, ...]] = field(factory=list)
+    make_source: Callable[[], Source] | None = None
+    make_destination: Callable[[], Destination] | None = None
+
+    async def open_source(self, below: bytes = b"", settle_ns: int = -1) -> Source:
+        """
+        A source; *below* is only noted.
+        """
+        self.opened.append(("source", below, settle_ns))
+        if self.make_source is not None:
+            return self.make_source()
+        return MemorySource(self.disk, Link(self.clock))
+
+    async def open_destination(
+        self, below: bytes = b"", replace: bool = True
+    ) -> Destination:
+        """
+        A destination; *below* is only noted.
+        """
+        self.opened.append(("destination", below, replace))
+        if self.make_destination is not None:
+            return self.make_destination()
+        return MemoryDestination(self.disk, Link(self.clock))
+
+
+@define
+class MemoryService:
+    """
+    What is offered, to whom; all of it can be changed at any time.
+    """
+
+    clock: Clock
+    peers: dict[bytes, str] = field(factory=lambda: {LAPTOP: "laptop"})
+    rights: dict[str, dict[str, Granted]] = field(factory=dict)
+    directories: dict[str, MemoryDirectory] = field(factory=dict)
+
+    def peer_name(self, key: bytes) -> str | None:
+        """
+        The name of the peer with this key.
+        """
+        return self.peers.get(key)
+
+    def granted(self, peer: str) -> Mapping[str, Granted]:
+        """
+        What a peer may use.
+        """
+        return self.rights.get(peer, {})
+
+    def directory(self, name: str) -> MemoryDirectory:
+        """
+        The directory with this id.
+        """
+        return self.directories[name]
+
+    def offer(
+        self, name: str, peer: str = "laptop", disk: Disk | None = None, **rights: bool
+    ) -> MemoryDirectory:
+        """
+        Offer a directory to a peer; all rights unless some are named.
+        """
+        granted = Granted(
+            name, **(rights or {"take": True, "put": True, "replace": True})
+        )
+        self.rights.setdefault(peer, {})[name] = granted
+        return self.directories.setdefault(
+            name, MemoryDirectory(self.clock, disk or Disk(name))
+        )
+
+
+class Net:
+    """
+    A server in memory, and whoever connects to it.
+
+    :ivar clock: what everybody waits by.
+    """
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.service = MemoryService(self.clock)
+        self._keys: dict[Any, bytes] = {}
+        self.factory = ServerFactory(
+            self.service, self.clock, identify=self._keys.__getitem__
+        )
+
+    def client(
+        self,
+        token: bytes = TOKEN,
+        key: bytes = LAPTOP,
+        segment: Callable[[], int] = lambda: 16 * 1024,
+        size: int = 64 * 1024,
+        kind: type[ClientLink] = ClientLink,
+        pump: bool = True,
+    ) -> Client:
+        """
+        A client, connected and (unless not to be pumped) welcomed.
+        """
+        link = kind(self.clock, "archive", "OWN-KEY", token)
+        server = self.factory.buildProtocol(Stranger())
+        wires = Connected(link, server, self.clock, segment, size)
+        self._keys[wires.server_end] = key
+        client = Client(link, server, wires)
+        link.handshakeCompleted()
+        server.handshakeCompleted()
+        if pump:
+            wires.pump()
+        return client
+
+
+@define
+class Client:
+    """
+    A client and the server's end of its connection.
+    """
+
+    link: ClientLink
+    server: ServerLink
+    wires: Connected
+
+    def connection(self) -> Connection:
+        """
+        The connection, which has been welcomed.
+        """
+        return Connection(self.link, now(self.link.welcomed))
+
+    def run(self, asked: Coroutine[Deferred[Any], Any, T]) -> T:
+        """
+        The answer to a request, after everything that moves has moved.
+        """
+        waiting = Deferred.fromCoroutine(asked)
+        self.wires.pump()
+        return now(waiting)
+
+    def begin(self, asked: Coroutine[Deferred[Any], Any, T]) -> Deferred[T]:
+        """
+        Send a request without waiting for anything.
+        """
+        return Deferred.fromCoroutine(asked)
+
+
+def now(waiting: Deferred[T]) -> T:
+    """
+    The result that a Deferred has; raises the error that it has.
+    """
+    results: list[T] = []
+    errors: list[Any] = []
+    waiting.addCallbacks(results.append, errors.append)
+    if errors:
+        errors[0].raiseException()
+    assert results, "there is no result yet"
+    return results[0]
