@@ -43,7 +43,7 @@ class Options(usage.Options):
             None,
             None,
             "Where to listen: HOST:PORT, * for every address, port 0 for any; or an "
-            "endpoint string beginning with tcp:, tcp6:, unix: or systemd:. [default: "
+            "endpoint string beginning with tcp:, tcp6: or systemd:. [default: "
             "$REALIZE_ADDRESS, else address in the configuration, else *:9771]",
         ],
     ]

@@ -17,7 +17,7 @@ from realize.peers import ANY_HOST, Address
 CONNECT_TIMEOUT: Final = 10
 
 #: What an endpoint string begins with.  Any other word before a colon is a host.
-ENDPOINT_KINDS: Final = ("systemd", "tcp", "tcp6", "unix")
+ENDPOINT_KINDS: Final = ("systemd", "tcp", "tcp6")
 
 _BACKLOG: Final = 128
 

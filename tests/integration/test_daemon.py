@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from realize.errors import DirectoryGone, NotAllowed, PeerGone, PeerRefused
-from realize.model import Finish, Offer, Piece
+from realize.model import Directory, Finish, Finished, Offer, Piece
 from realize.net.address import client_endpoint
 from realize.net.keys import generate_key, load_private_key, public_bytes
 from realize.peers import Address, public_key_text
@@ -204,6 +205,26 @@ async def _closed(stranger: socket.socket) -> None:
             return
         await deferLater(reactor, 0.02)
     raise AssertionError("still open")
+
+
+@pytest_twisted.ensureDeferred
+async def test_permissions_whatever_the_umask(host: Host) -> None:
+    """
+    twistd's umask in the background is 0077; files and directories arrive as sent.
+    """
+    umask = ("sh", "-c", 'umask 077; exec "$@"', "sh")
+    with running_daemon(host.root, *host.options, wrapper=umask) as daemon:
+        connection = await host.connect(daemon)
+        store = await connection.open_destination("inbox")
+        await store.offer([Offer(b"new/file", 1)], [Directory(b"new", 0o755)])
+        await store.write([Piece(b"new/file", 0, 1)], b"x")
+        finish = Finish(b"new/file", 1, blake3(b"x").digest(), 0o664, 0)
+        (finished,) = await store.finish([finish])
+        assert isinstance(finished, Finished)
+        await connection.close()
+    new = host.root / "inbox" / "new"
+    assert stat.S_IMODE(new.stat().st_mode) == 0o755
+    assert stat.S_IMODE((new / "file").stat().st_mode) == 0o664
 
 
 @needs("strace")
