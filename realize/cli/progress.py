@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
 from realize.cli.outputs import QuietOutput
-from realize.cli.pace import Large, Pace
+from realize.cli.pace import Pace
 from realize.cli.report import Ends, Result, summary
 from realize.cli.terminal import Stream
 from realize.model import File
@@ -24,7 +24,7 @@ from realize.paths import printable
 from realize.units import format_duration, format_rate, format_size
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
     from rich.live import Live
 
 #: Seconds between two drawings on a terminal, and between two lines elsewhere.
@@ -134,6 +134,7 @@ class BarProgress(LineProgress):
     """
 
     interval: float = field(default=REDRAW, kw_only=True)
+    _console: Any = field(default=None, init=False)
     _live: Any = field(default=None, init=False)
 
     def started(self, ends: Ends) -> None:
@@ -143,9 +144,9 @@ class BarProgress(LineProgress):
         from rich.console import Console
         from rich.live import Live
 
-        console = Console(file=self.err.file, highlight=False, markup=False)
+        self._console = Console(file=self.err.file, highlight=False, markup=False)
         self._live = Live(
-            console=console,
+            console=self._console,
             auto_refresh=False,
             transient=True,
             redirect_stdout=False,
@@ -172,8 +173,9 @@ class BarProgress(LineProgress):
             return
         from rich.text import Text
 
-        console: Console = self._live.console
-        self._guarded(lambda: console.print(Text(f"realize: {text}"), soft_wrap=True))
+        self._guarded(
+            lambda: self._console.print(Text(f"realize: {text}"), soft_wrap=True)
+        )
 
     def stop(self) -> None:
         """
@@ -197,15 +199,16 @@ class BarProgress(LineProgress):
             self.err.broken = True
 
     def _render(self) -> RenderableType:
+        from rich.constrain import Constrain
         from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
 
         pace = self.pace
         table = Table.grid(padding=(0, 1), expand=True)
-        table.add_column(no_wrap=True, overflow="ellipsis", ratio=3)
-        table.add_column(ratio=2, min_width=8)
-        table.add_column(no_wrap=True, justify="right")
+        table.add_column(no_wrap=True, overflow="ellipsis", ratio=4)
+        table.add_column(ratio=3)
+        table.add_column(no_wrap=True, overflow="ellipsis", ratio=5)
         table.add_row(
             Text(f"{pace.ended:,} of {max(pace.listed, pace.ended):,} files"),
             ProgressBar(total=max(1, pace.work), completed=pace.work_done),
@@ -214,13 +217,14 @@ class BarProgress(LineProgress):
         files = list(pace.large.values())
         for file in files[:MAX_BARS]:
             table.add_row(
-                Text(f"  {_shortened(file)}"),
+                Text(f"  {printable(file.path.rpartition(b'/')[2])}"),
                 ProgressBar(total=max(1, file.size), completed=file.done),
                 Text(f"{format_size(file.done)} of {format_size(file.size)}"),
             )
         if len(files) > MAX_BARS:
             table.add_row(Text(f"  and {len(files) - MAX_BARS} more"), "", "")
-        return table
+        # Room for the terminal's "^C", which would begin another line otherwise.
+        return Constrain(table, self._console.width - 4)
 
 
 def overall_text(pace: Pace) -> str:
@@ -240,11 +244,3 @@ def _amounts(pace: Pace) -> str:
     if (left := pace.seconds_left) is not None:
         parts.append(f"{format_duration(round(left))} left")
     return ", ".join(parts)
-
-
-def _shortened(file: Large, most: int = 60) -> str:
-    """
-    The end of a path, which tells more than its beginning.
-    """
-    name = printable(file.path)
-    return name if len(name) <= most else f"...{name[-(most - 3) :]}"

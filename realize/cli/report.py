@@ -168,6 +168,9 @@ def summary(result: Result) -> Iterator[str]:
 
 def _first(result: Result) -> str:
     totals = result.totals
+    way = f"from {result.ends.source} to {result.ends.destination}"
+    if totals.complete and not totals.listed:
+        return f"Nothing to move {way}."
     nbytes = sum(
         size
         for kind, size in totals.file_bytes.items()
@@ -175,7 +178,6 @@ def _first(result: Result) -> str:
     )
     verb = "Would move" if result.dry_run else "Moved"
     amount = f"{count(totals.succeeded, 'file')}, {format_size(nbytes)}"
-    way = f"from {result.ends.source} to {result.ends.destination}"
     if result.dry_run:
         return f"{verb} {amount}, {way}."
     rate = ""

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from attrs import define
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectingCancelledError
 
 from realize.cli.exits import Exit, exit_after, exit_for
 from realize.cli.opening import Opener
@@ -73,13 +74,15 @@ class _Running:
         self._task = Deferred.fromCoroutine(self._retry.run())
         await self._task
 
-    def stop(self) -> None:
+    def stop(self) -> bool:
         """
         Begin nothing new; without a connection there is nothing to wait for.
         """
+        connected = self._attempts.open
         self._retry.stop()
-        if not self._attempts.open and self._task is not None:
+        if not connected and self._task is not None:
             self._task.cancel()
+        return connected
 
     def abort(self) -> None:
         """
@@ -114,7 +117,7 @@ async def run_move(
     with Stopper(running, reactor, output.say, max_duration) as stopper:
         try:
             await running.run()
-        except CancelledError:
+        except (CancelledError, ConnectingCancelledError):
             status = stopper.status or Exit.FAILED
         except RealizeError as problem:
             # A connection that is given up is lost in its own eyes.

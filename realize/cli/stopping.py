@@ -32,9 +32,11 @@ class Stoppable(Protocol):
     What is to be stopped.
     """
 
-    def stop(self) -> None:
+    def stop(self) -> bool:
         """
         Begin nothing new.
+
+        :returns: whether something is in progress that is waited for.
         """
 
     def abort(self) -> None:
@@ -101,9 +103,11 @@ class Stopper(AbstractContextManager["Stopper"]):
         if self.status is not None:
             return
         self.status = status
+        self._calls.append(self._reactor.callLater(GRACE, self._target.abort))
+        waits = self._target.stop()
         self._say(
             f"{why}: finishing what is in progress, {format_duration(GRACE)} at most "
-            "(Ctrl-C again stops at once)"
+            "(Ctrl-C stops at once)"
+            if waits
+            else why
         )
-        self._calls.append(self._reactor.callLater(GRACE, self._target.abort))
-        self._target.stop()

@@ -453,10 +453,11 @@ def test_interrupted_twice(world: World) -> None:
     process = world.begin(source, "nas:inbox")
     time.sleep(1.5)
     process.send_signal(signal.SIGINT)
+    assert b"interrupted" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=5)
     assert process.returncode == 20
-    assert b"realize: " in err
+    assert err == b"realize: stopped at once\n"
 
 
 def test_interrupted_while_waiting_for_a_connection(world: World) -> None:
