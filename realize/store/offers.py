@@ -169,6 +169,8 @@ class Offers:
         if not _may_be_it(present, offer.size):
             if file.kept_out is not None:
                 raise file.kept_out.error
+            # Anew: the disk may have become fuller than when it was promised first.
+            self._files.promise(file, 0)
             self._files.promise(file, max(0, offer.size - partial), free)
         # A file that is probably there already needs no space: the disk may be full.
         self._files.announce(file)

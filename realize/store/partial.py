@@ -20,6 +20,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from attrs import define
@@ -27,7 +28,7 @@ from blake3 import blake3
 
 from realize.errors import BadRequest, Busy, NameTaken
 from realize.model import PREFIX_STEP
-from realize.paths import MAX_NAME, PARTIAL_PREFIX, PARTIAL_SUFFIX
+from realize.paths import MAX_NAME, PARTIAL_PREFIX, PARTIAL_SUFFIX, printable
 
 #: Most bytes of a name that its partial can carry whole.
 _ROOM: Final = MAX_NAME - len(PARTIAL_PREFIX) - len(PARTIAL_SUFFIX)
@@ -261,7 +262,7 @@ def _open_locked(directory: int, name: bytes, *, empty: bool) -> int:
             os.close(fd)
             raise
         return fd
-    raise Busy("others keep changing the file under construction")
+    raise Busy(f"{printable(name)}: others keep changing it")
 
 
 def _open_existing(directory: int, name: bytes) -> int | None:
@@ -274,7 +275,7 @@ def _open_existing(directory: int, name: bytes) -> int | None:
     try:
         mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
         if not stat.S_ISREG(mode):
-            raise NameTaken("the name of its file under construction is taken")
+            raise NameTaken(f"{printable(name)}: needed for unfinished work, but taken")
         return os.open(name, _OPEN, dir_fd=directory)
     except FileNotFoundError:
         return None
@@ -296,4 +297,24 @@ def _lock(fd: int) -> None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise Busy("another session holds the file under construction") from None
+        raise Busy(f"another move is writing this file: {_holder(fd)}") from None
+
+
+def _holder(fd: int) -> str:
+    """
+    Who holds the lock on a file, as far as the kernel tells.
+    """
+    status = os.fstat(fd)
+    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
+    try:
+        for line in Path("/proc/locks").read_text().splitlines():
+            # 1: FLOCK  ADVISORY  WRITE 4711 fe:00:1234 0 EOF
+            words = line.split()
+            if words[1] == "FLOCK" and words[5] == f"{device}:{status.st_ino}":
+                if int(words[4]) == os.getpid():
+                    return "another session of this program"
+                name = Path(f"/proc/{words[4]}/comm").read_text().strip()
+                return f"process {words[4]} ({printable(name)})"
+    except (OSError, ValueError, IndexError):
+        pass  # Gone meanwhile, or in a container of its own.
+    return "another session"

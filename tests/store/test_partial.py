@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 
 import pytest
 from blake3 import blake3
@@ -14,6 +15,7 @@ from realize.errors import BadRequest, Busy, NameTaken
 from realize.model import PREFIX_STEP
 from realize.paths import MAX_NAME, is_partial
 from realize.store.partial import Partial, held_bytes, partial_name
+from tests.support.requirements import needs
 
 NAME = b".x.realize-part"
 
@@ -109,6 +111,27 @@ def test_second_holder_is_busy(directory):
     Partial.resume(directory, NAME).close()
 
 
+@needs("flock")
+def test_busy_says_who(directory, tmp_path):
+    """
+    This program, or the process that has it.
+    """
+    first = Partial.begin(directory, NAME)
+    with pytest.raises(Busy, match="another session of this program"):
+        Partial.begin(directory, NAME)
+    first.close()
+    path = tmp_path / os.fsdecode(NAME)
+    locker = subprocess.Popen(
+        ["flock", path, "sh", "-c", "echo; cat"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    locker.stdout.readline()
+    with pytest.raises(Busy, match=rf"process {locker.pid} \(flock\)"):
+        Partial.begin(directory, NAME)
+    locker.communicate()
+
+
 def test_busy_leaves_the_content_alone(directory, tmp_path):
     """
     The one who is kept out has not emptied the file before finding out.
@@ -149,7 +172,7 @@ def test_hard_link_is_not_written_to(directory, tmp_path):
     partial.close()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make others' files")
+@needs(root=True)
 def test_file_of_another_owner_is_not_written_to(directory, tmp_path):
     """
     A partial that somebody else owns could be changed by them afterwards.

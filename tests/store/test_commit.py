@@ -1,0 +1,362 @@
+"""
+How groups of files become final.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from realize.model import Finished, Offer, Piece
+from realize.paths import is_partial
+from tests.support.putting import MTIME_NS, Putting, codes, contents, finish_of
+from tests.support.requirements import needs
+
+FILES = {b"%s/%d" % (d, n): b"%d" % n * 3000 for d in (b"a", b"b/c") for n in range(3)}
+
+
+class Disk:
+    """
+    Stands for ``fsync``: notes what is made durable, and in what state it is then.
+
+    :ivar synced: paths below *top*, in order.
+    """
+
+    def __init__(self, top: Path) -> None:
+        self.synced: list[str] = []
+        self.names: list[set[str]] = []
+        self.failing: set[str] = set()
+        self.cut_at = -1
+        self._top = top
+
+    def sync(self, fd: int) -> None:
+        """
+        ``fsync``, unless something is to happen instead.
+        """
+        path = str(Path(os.readlink(f"/proc/self/fd/{fd}")).relative_to(self._top))
+        if len(self.synced) == self.cut_at:
+            raise PowerCutError
+        self.synced.append(path)
+        self.names.append({name for name, c in contents(self._top).items() if c})
+        if path in self.failing:
+            raise OSError(errno.EIO, "Input/output error")
+        os.fsync(fd)
+
+
+class PowerCutError(BaseException):
+    """
+    Everything ends here.
+    """
+
+
+@pytest.fixture
+def disk(tree: Path) -> Disk:
+    """
+    The disk that *tree* is on.
+    """
+    return Disk(tree)
+
+
+@pytest.fixture
+def putting(tree: Path, disk: Disk) -> Iterator[Putting]:
+    """
+    A destination on *tree*.
+    """
+    putting = Putting(tree, sync=disk.sync)
+    yield putting
+    putting.close()
+
+
+class TestOrder:
+    """
+    Content before name, name before answer.
+    """
+
+    def test_files_before_names_before_directories(self, putting, disk, tree):
+        """
+        When the first name is there all contents are durable; directories follow,
+        each once, with those above them.
+        """
+        assert codes(putting.put(FILES)) == ["Finished"] * 6
+        unfinished, directories = disk.synced[:6], disk.synced[6:]
+        assert all(is_partial(os.fsencode(Path(p).name)) for p in unfinished)
+        assert len(set(unfinished)) == 6
+        assert sorted(directories) == [".", "a", "b", "b/c"]
+        final = {path.decode() for path in FILES}
+        for names in disk.names[:6]:
+            assert names.isdisjoint(final)
+        for names in disk.names[6:]:
+            assert names == final
+
+    def test_attributes_before_content(self, tree):
+        """
+        What is made durable has its permission bits and time already.
+        """
+        seen = []
+
+        def sync(fd: int) -> None:
+            status = os.fstat(fd)
+            seen.append((stat.S_IMODE(status.st_mode), status.st_mtime_ns))
+
+        putting = Putting(tree, sync=sync)
+        putting.put({b"x": b"content"})
+        assert seen[0] == (0o640, MTIME_NS)
+        putting.close()
+
+    def test_parents_once(self, putting, disk):
+        """
+        Later groups synchronise their directory alone, until it is made anew.
+        """
+        putting.put({b"b/c/1": b"1"})
+        del disk.synced[:]
+        putting.put({b"b/c/2": b"2"})
+        assert disk.synced[1:] == ["b/c"]
+
+    def test_parents_of_directories_that_were_there(self, tree, disk):
+        """
+        They may have been made by a session that died before it got so far.
+        """
+        (tree / "b/c").mkdir(parents=True)
+        putting = Putting(tree, sync=disk.sync)
+        putting.put({b"b/c/1": b"1"})
+        assert sorted(disk.synced[1:]) == [".", "b", "b/c"]
+        putting.close()
+
+    def test_parents_of_a_directory_made_again(self, putting, disk, tree):
+        """
+        Its new name is durable too.
+        """
+        putting.put({b"d/1": b"1"})
+        (tree / "d/1").unlink()
+        (tree / "d").rmdir()
+        del disk.synced[:]
+        putting.put({b"d/2": b"2"})
+        assert sorted(disk.synced[1:]) == [".", "d"]
+
+    def test_there_already(self, putting, disk, tree):
+        """
+        Made durable again, file and directories, although nothing is written.
+        """
+        (tree / "d").mkdir()
+        (tree / "d/x").write_bytes(b"content")
+        assert codes(putting.finish(finish_of(b"d/x", b"content"))) == ["Finished"]
+        assert disk.synced == ["d/x", "d", "."]
+
+    def test_nothing_done_nothing_synchronised(self, putting, disk, tree):
+        """
+        A file that does not get its name costs nobody anything.
+        """
+        putting.send({b"x": b"content"})
+        assert codes(putting.finish(finish_of(b"x", b"CONTENT"))) == ["DIGEST_MISMATCH"]
+        assert disk.synced == []
+        assert contents(tree) == {}
+
+
+class TestFailedSync:
+    """
+    A disk that cannot make something durable is not asked the same thing twice.
+    """
+
+    def test_file(self, putting, disk, tree):
+        """
+        Discarded, and refused for the rest of the run; others of its group arrive.
+        """
+        disk.failing = {".x.realize-part"}
+        results = putting.put({b"x": b"new", b"y": b"new"})
+        assert codes(results) == ["SYNC_FAILED", "Finished"]
+        assert results[0].text == "x: not durable: Input/output error"
+        assert contents(tree) == {"y": b"new"}
+        disk.failing = set()
+        assert codes(putting.offer(Offer(b"x", 3))) == ["SYNC_FAILED"]
+        assert codes(putting.offer(Offer(b"z", 3))) == ["Held"]
+        assert codes(putting.finish(finish_of(b"x", b"new"))) == ["SYNC_FAILED"]
+
+    def test_old_file_stays(self, putting, disk, tree):
+        """
+        What was there before is still there.
+        """
+        (tree / "x").write_bytes(b"old")
+        disk.failing = {".x.realize-part"}
+        assert codes(putting.put({b"x": b"new"})) == ["SYNC_FAILED"]
+        assert contents(tree) == {"x": b"old"}
+
+    def test_present_file(self, putting, disk, tree):
+        """
+        It stays, but nobody may believe in it, however often they ask in this run.
+        """
+        (tree / "x").write_bytes(b"content")
+        disk.failing = {"x"}
+        for _ in range(2):
+            results = putting.finish(finish_of(b"x", b"content"))
+            assert codes(results) == ["SYNC_FAILED"]
+            disk.failing = set()
+        assert disk.synced == ["x"]
+
+    @pytest.mark.parametrize("failing", ["d", "."])
+    def test_directory(self, putting, disk, failing):
+        """
+        The names in it are not durable, nor will they be in this run.
+        """
+        disk.failing = {failing}
+        assert codes(putting.put({b"d/x": b"content"})) == ["SYNC_FAILED"]
+        disk.failing = set()
+        before = disk.synced.count(failing)
+        for _ in range(2):
+            results = putting.finish(finish_of(b"d/x", b"content"))
+            assert codes(results) == ["SYNC_FAILED"]
+        assert disk.synced.count(failing) == before == 1
+
+    def test_three_times(self, putting, disk, tree):
+        """
+        After that nothing more is written, wherever it would go.
+        """
+        disk.failing = {f".{n}.realize-part" for n in range(3)}
+        files = {b"%d" % n: b"content" for n in range(4)}
+        assert codes(putting.put(files)) == ["SYNC_FAILED"] * 3 + ["Finished"]
+        results = putting.offer(Offer(b"other/x", 1))
+        assert codes(results) == ["SYNC_FAILED"]
+        assert "3 times" in results[0].text
+        assert contents(tree) == {"3": b"content"}
+
+    def test_files_that_were_offered_before(self, putting, disk):
+        """
+        Are not written either once the disk has shown what it is.
+        """
+        putting.offer(Offer(b"late", 7))
+        disk.failing = {f".{n}.realize-part" for n in range(3)}
+        putting.put({b"%d" % n: b"content" for n in range(3)})
+        results = putting.write(b"content", Piece(b"late", 0, 7))
+        assert codes(results) == ["SYNC_FAILED"]
+
+
+def test_power_cut_at_every_sync(tmp_path):
+    """
+    Wherever it ends: names have whole files, and the next run completes all.
+    """
+    steps = 0
+    while True:
+        top = tmp_path / f"{steps}"
+        top.mkdir()
+        disk = Disk(top)
+        disk.cut_at = steps
+        first = Putting(top, sync=disk.sync)
+        try:
+            first.put(FILES)
+            break
+        except PowerCutError:
+            pass
+        first.close()
+        for name, content in contents(top).items():
+            assert (
+                content is None
+                or is_partial(os.fsencode(Path(name).name))
+                or (content == FILES[name.encode()])
+            )
+        second = Putting(top)
+        assert codes(second.put(FILES)) == ["Finished"] * len(FILES)
+        second.close()
+        files = {name: c for name, c in contents(top).items() if c is not None}
+        assert files == {path.decode(): content for path, content in FILES.items()}
+        steps += 1
+    assert steps == len(FILES) + 4
+
+
+SCRIPT = textwrap.dedent(
+    """
+    import sys
+    from pathlib import Path
+    from tests.support.putting import Putting, finish_of
+    top, mode = sys.argv[1:]
+    putting = Putting(Path(top), replace=mode == "replace")
+    files = {b"%d" % n: b"new %d" % n for n in range(4)}
+    putting.send(files)
+    if mode == "add":
+        Path(top, "1").write_bytes(b"old 1")
+    results = putting.finish(*(finish_of(*file) for file in files.items()))
+    print([getattr(each, "how", None) or each.code for each in results])
+    """
+)
+
+
+def strace(top: Path, replace: bool, inject: str) -> subprocess.CompletedProcess[str]:
+    """
+    Put four files in a process of its own, with something wrong.
+    """
+    return subprocess.run(
+        [
+            "strace",
+            "-qq",
+            "-f",
+            "-o/dev/null",
+            f"-etrace={inject.partition(':')[0]}",
+            f"-einject={inject}",
+            sys.executable,
+            "-c",
+            SCRIPT,
+            top,
+            "replace" if replace else "add",
+        ],
+        cwd=Path(__file__).parents[2],
+        text=True,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@needs("strace")
+@pytest.mark.parametrize("syscall", ["pwrite64", "fchmod", "fsync", "renameat2"])
+@pytest.mark.parametrize("when", [1, 3])
+def test_killed(tree, syscall, when):
+    """
+    Killed in the middle of a group; old files are whole or replaced by whole ones.
+    """
+    for n in range(4):
+        (tree / f"{n}").write_bytes(b"old %d" % n)
+    process = strace(tree, True, f"{syscall}:signal=KILL:when={when}")
+    assert process.returncode == -9, process.stderr
+    for n in range(4):
+        assert (tree / f"{n}").read_bytes() in (b"old %d" % n, b"new %d" % n)
+    putting = Putting(tree)
+    files = {b"%d" % n: b"new %d" % n for n in range(4)}
+    assert codes(putting.put(files)) == ["Finished"] * 4
+    putting.close()
+    assert contents(tree) == {name.decode(): c for name, c in files.items()}
+
+
+@needs("strace")
+@pytest.mark.parametrize("replace", [True, False])
+def test_without_renameat2(tree, replace):
+    """
+    File systems that cannot rename without replacing: a link does it.
+    """
+    if replace:
+        (tree / "1").write_bytes(b"old 1")
+    process = strace(tree, replace, "renameat2:error=EINVAL")
+    if replace:
+        expected = "['written', 'replaced', 'written', 'written']\n"
+    else:
+        expected = "['written', 'ALREADY_EXISTS', 'written', 'written']\n"
+    assert process.stdout == expected, process.stderr
+    one = b"new 1" if replace else b"old 1"
+    assert contents(tree) == {"0": b"new 0", "1": one, "2": b"new 2", "3": b"new 3"}
+
+
+def test_result_without_a_directory(putting, tree):
+    """
+    One that vanished before the rename takes only its own files with it.
+    """
+    putting.send({b"gone/x": b"1", b"here/x": b"1"})
+    (tree / "gone").rename(tree / "elsewhere")
+    results = putting.finish(finish_of(b"gone/x", b"1"), finish_of(b"here/x", b"1"))
+    assert codes(results) == ["NO_SUCH_FILE", "Finished"]
+    assert isinstance(results[1], Finished)
+    assert contents(tree)["here/x"] == b"1"
