@@ -23,6 +23,7 @@ from twisted.python.threadpool import ThreadPool
 from realize.config import DirectorySettings
 from realize.store.directory import LocalDirectory
 from realize.store.interface import Destination, Source
+from tests.contract.remote import MemoryPair, TlsPair
 from tests.support.threads import QueueReactor
 
 T = TypeVar("T")
@@ -142,7 +143,11 @@ class LocalPair:
 
 
 #: How each kind is made.
-PAIRS: dict[str, Callable[[], Pair]] = {"local": LocalPair}
+PAIRS: dict[str, Callable[[], Pair]] = {
+    "local": LocalPair,
+    "memory": lambda: MemoryPair(ReorderingThreads),
+    "tls": lambda: TlsPair(ReorderingThreads),
+}
 
 
 def run(pair: Pair, asked: Coroutine[Any, Any, T]) -> T:
