@@ -197,16 +197,23 @@ DISK_NEARLY_FULL: Final = Event(
 LEASES_UNAVAILABLE: Final = Event(
     "leases-unavailable",
     "warn",
-    "{directory}: cannot tell whether files are open for writing ({reason}); only "
-    "files unchanged for {settle:.0f} s are taken.",
+    "{directory}: cannot tell whether files are open for writing ({reason}); those "
+    "that changed recently are left for a later run.",
     "once for each directory where the file system or missing rights prevent leases",
 )
 HIDING_UNAVAILABLE: Final = Event(
     "hiding-unavailable",
     "warn",
-    "{directory}: the file system cannot rename without replacing; files are "
-    "checked and then deleted.",
-    "once for each such directory",
+    "{directory}: cannot hide files while removing them ({reason}); they are removed "
+    "right after the last check.",
+    "once for each directory whose file system cannot rename without replacing",
+)
+REMOVALS_NOT_DURABLE: Final = Event(
+    "removals-not-durable",
+    "warn",
+    "{directory}: removals may not be durable ({reason}); files that come back after "
+    "a power cut are removed by the next run.",
+    "once for each source directory that could not be synchronised",
 )
 DISK_SLOW: Final = Event(
     "disk-slow",

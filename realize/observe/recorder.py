@@ -5,10 +5,12 @@ logged, and written down as receipts.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final, Literal
 
-from attrs import define, frozen
+from attrs import field, frozen
+from prometheus_client import CollectorRegistry
 from txaio.tx import make_logger
 
 from realize.errors import DiskError, PeerError, SyncFailed
@@ -21,16 +23,32 @@ from realize.observe.events import (
     FILE_REMOVED,
     FILES_FINAL,
     FILES_REMOVED,
-    HIDING_UNAVAILABLE,
-    LEASES_UNAVAILABLE,
     SYNC_FAILED,
     Event,
 )
 from realize.observe.metrics import DirectoryMetrics
+from realize.paths import join, printable
 
 #: Groups of more files than this get one line for all, so that the journal's limit
 #: (10,000 lines in 30 s) is not met by a move of small files.
 LINES_PER_GROUP: Final = 8
+
+
+@frozen
+class Party:
+    """
+    For whom a store is open.
+
+    :ivar peer: a peer's name, or ``local``.
+    :ivar session: hexadecimal; the same for all that one run does.
+    """
+
+    peer: str = "local"
+    session: str = ""
+
+
+#: For whom a store is open if nobody else is named.
+LOCAL: Final = Party()
 
 
 @frozen
@@ -49,28 +67,58 @@ class Settled:
     how: How | Literal[""] = ""
 
 
-@define
-class Recorder:
+@frozen
+class Records:
     """
-    Keeps what one store of a directory on this host does.
-
-    All methods may be called from any thread.
+    Where what happens in one directory of this host is kept.
 
     :ivar directory: its id, or ``local``.
-    :ivar peer: for whom the store is open, or ``local``.
-    :ivar session: hexadecimal; the same for all that one run does.
-    :ivar tell: has a function called in the reactor's thread; for logging.
+    :ivar metrics: shared with other directories.
     :ivar audit: where receipts go, if anywhere.
     """
 
     directory: str
-    peer: str
-    session: str
     metrics: DirectoryMetrics
-    tell: Callable[..., object]
     audit: AuditLog | None = None
 
+    @classmethod
+    def unseen(cls, directory: str) -> Records:
+        """
+        Counted where nobody looks, and logged.
+        """
+        metrics = DirectoryMetrics.create(CollectorRegistry(), [directory])
+        return cls(directory, metrics)
+
+
+@frozen(eq=False)
+class Recorder:
+    """
+    Keeps what one store does.  All methods may be called from any thread.
+
+    :ivar below: where its root is below the directory, for the paths in receipts.
+    :ivar tell: has a function called in the reactor's thread; for logging.
+    """
+
+    records: Records
+    party: Party
+    below: bytes
+    tell: Callable[..., object] = field(repr=False)
+
     log = make_logger()
+
+    @property
+    def directory(self) -> str:
+        """
+        The id of the directory, or ``local``.
+        """
+        return self.records.directory
+
+    @property
+    def metrics(self) -> DirectoryMetrics:
+        """
+        The instruments.
+        """
+        return self.records.metrics
 
     # -- files
 
@@ -81,8 +129,8 @@ class Recorder:
         :raises DiskError: the receipts could not be written; the sources must stay.
         """
         self._write_receipts("final", files)
-        for each in files:
-            self.metrics.finished.labels(self.directory, each.how).inc()
+        for how, number in Counter(each.how for each in files).items():
+            self.metrics.finished.labels(self.directory, how).inc(number)
         self._log_group(FILE_FINAL, FILES_FINAL, files)
 
     def removed(self, files: Sequence[Settled]) -> None:
@@ -103,40 +151,41 @@ class Recorder:
         else:
             self.metrics.failed.labels(self.directory).inc()
             event = FILE_FAILED
-        # The text begins with the path, which the message has already.
-        _path, colon, text = str(error).partition(": ")
+        # Mostly the text begins with the path, which the message has already.
+        text = str(error).removeprefix(f"{printable(path)}: ")
         self._log(
             event,
             path=path,
-            text=text if colon else str(error),
+            text=text,
             code=error.code,
-            peer=self.peer,
-            session=self.session,
+            peer=self.party.peer,
+            session=self.party.session,
         )
         if isinstance(error, SyncFailed):
             self._log(
                 SYNC_FAILED,
                 path=path,
                 text=text,
-                peer=self.peer,
-                session=self.session,
+                peer=self.party.peer,
+                session=self.party.session,
             )
 
     def _write_receipts(
         self, event: Literal["final", "removed"], files: Sequence[Settled]
     ) -> None:
-        if self.audit is None or not files:
+        audit, party = self.records.audit, self.party
+        if audit is None or not files:
             return
         try:
-            self.audit.write(
+            audit.write(
                 Receipt(
                     event,
                     self.directory,
-                    each.path,
+                    join(self.below, each.path),
                     each.size,
                     each.digest,
-                    self.peer,
-                    self.session,
+                    party.peer,
+                    party.session,
                 )
                 for each in files
             )
@@ -148,8 +197,8 @@ class Recorder:
     def _log_group(self, one: Event, many: Event, files: Sequence[Settled]) -> None:
         common = {
             "directory": self.directory,
-            "peer": self.peer,
-            "session": self.session,
+            "peer": self.party.peer,
+            "session": self.party.session,
         }
         if len(files) > LINES_PER_GROUP:
             self._log(
@@ -210,19 +259,3 @@ class Recorder:
             self.metrics.partial_files.labels(self.directory).inc(files)
         if nbytes:
             self.metrics.partial_bytes.labels(self.directory).inc(nbytes)
-
-    # -- what the file system lacks
-
-    def leases_unavailable(self, reason: str, settle: float) -> None:
-        """
-        Files that are open for writing cannot be told from others here.
-
-        :param settle: seconds for which a file has to be unchanged instead.
-        """
-        self._log(LEASES_UNAVAILABLE, reason=reason, settle=settle)
-
-    def hiding_unavailable(self) -> None:
-        """
-        The file system cannot rename without replacing.
-        """
-        self._log(HIDING_UNAVAILABLE)

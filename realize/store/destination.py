@@ -6,12 +6,16 @@ from __future__ import annotations
 
 import os
 import resource
+import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from realize.config import DirectorySettings
 from realize.errors import (
     BadRequest,
+    DigestMismatch,
+    DiskError,
+    NoSuchFile,
     OtherFileSystem,
     PeerError,
 )
@@ -29,6 +33,7 @@ from realize.model import (
     Place,
     Written,
 )
+from realize.observe.recorder import Recorder, Settled
 from realize.paths import parent_of, printable
 from realize.store.adopt import Adoption
 from realize.store.commit import Commits, Entry, WrittenEntry
@@ -62,6 +67,7 @@ class LocalDestination:
     :param ledger: shared by the stores of a directory.
     :param replace: whether present files may give way.
     :param name: what messages call it.
+    :param recorder: told of what happens to files.
     :param sync: ``fsync``, or in a test something that fails.
     :param max_open: most files under construction at once; by default as many as
         descriptors allow.
@@ -75,6 +81,7 @@ class LocalDestination:
         settings: DirectorySettings,
         replace: bool,
         name: str,
+        recorder: Recorder,
         *,
         sync: Callable[[int], None] = os.fsync,
         max_open: int | None = None,
@@ -84,6 +91,7 @@ class LocalDestination:
         self._settings = settings
         self._replace = replace
         self._name = name
+        self._recorder = recorder
         self._files = IncomingFiles(ledger, root.free, max_open or _descriptors())
         self._commits = Commits(root, replace, sync)
         self._offers = Offers(
@@ -120,7 +128,7 @@ class LocalDestination:
         """
         paths = _paths(files)
         if reserve:
-            return await self._work.run(paths, self._offers.take, files, directories)
+            return await self._work.run(paths, self._take_offers, files, directories)
         return await self._work.run(paths, self._offers.consider, files)
 
     async def compare(self, files: Sequence[Finish]) -> Sequence[Held | Failure]:
@@ -164,6 +172,15 @@ class LocalDestination:
 
     # -- in threads from here on
 
+    def _take_offers(
+        self, files: Sequence[Offer], directories: Sequence[Directory]
+    ) -> list[Held | Failure]:
+        results = self._offers.take(files, directories)
+        for file, result in zip(files, results, strict=True):
+            if isinstance(result, Failure):
+                self._recorder.failed(file.path, result.error)
+        return results
+
     def _compare(self, files: Sequence[Finish]) -> list[Held | Failure]:
         self._root.check()
         results: list[Held | Failure] = []
@@ -197,6 +214,13 @@ class LocalDestination:
                 end = position + piece.length
                 results.append(self._write_one(piece, payload[position:end]))
                 position = end
+        self._recorder.written(
+            sum(
+                piece.length
+                for piece, result in zip(pieces, results, strict=True)
+                if isinstance(result, Written)
+            )
+        )
         return results
 
     def _write_one(self, piece: Piece, data: memoryview) -> Written | Failure:
@@ -213,6 +237,7 @@ class LocalDestination:
             except OSError as error:
                 file.failure = Failure.of(disk_error(error, piece.path, "write"))
             self._files.close(file)
+            self._recorder.failed(file.path, file.failure.error)
         return file.failure
 
     def _take(self, file: Incoming, piece: Piece, data: memoryview) -> int:
@@ -261,9 +286,11 @@ class LocalDestination:
         self._root.check()
         with self._files.using({wanted.path for wanted in files}):
             entries = [self._entry(wanted) for wanted in files]
-            self._commits.commit(
-                [entry for entry in entries if isinstance(entry, Entry)]
-            )
+            group = [entry for entry in entries if isinstance(entry, Entry)]
+            began = time.monotonic()
+            self._commits.commit(group)
+            self._recorder.committed(len(group), time.monotonic() - began)
+            self._record(group)
             return [
                 entry if isinstance(entry, Failure) else self._finished(entry)
                 for entry in entries
@@ -299,6 +326,32 @@ class LocalDestination:
             self._tidy(file)
         self._files.forget(entry.wanted.path)
         return entry.result
+
+    def _record(self, group: Sequence[Entry]) -> None:
+        """
+        Tell what became of a group.  Without its receipts no file of it counts as done.
+        """
+        done = [entry for entry in group if entry.error is None]
+        try:
+            self._recorder.final(
+                [
+                    Settled(
+                        each.wanted.path, each.wanted.size, each.wanted.digest, each.how
+                    )
+                    for each in done
+                ]
+            )
+        except DiskError as error:
+            for entry in done:
+                entry.error = error
+        for entry in group:
+            # That a present file differs is an answer: it will be replaced.
+            asked = not isinstance(entry, WrittenEntry)
+            if entry.error is None or (
+                asked and isinstance(entry.error, DigestMismatch | NoSuchFile)
+            ):
+                continue
+            self._recorder.failed(entry.wanted.path, entry.error)
 
     def _tidy(self, file: Incoming) -> None:
         """
@@ -350,6 +403,7 @@ class LocalDestination:
             except PeerError as error:
                 entry.error = error
         adoption.sync(entries)
+        self._record(entries)
         return [entry.result for entry in entries]
 
     def _close(self) -> None:

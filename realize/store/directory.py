@@ -14,6 +14,13 @@ from twisted.python.threadpool import ThreadPool
 from txaio.tx import make_logger
 
 from realize.config import DirectorySettings
+from realize.observe.events import (
+    HIDING_UNAVAILABLE,
+    LEASES_UNAVAILABLE,
+    REMOVALS_NOT_DURABLE,
+    Event,
+)
+from realize.observe.recorder import LOCAL, Party, Recorder, Records
 from realize.paths import RelativePath, parent_of, printable
 from realize.store.root import Root, disk_error
 from realize.store.source import Lack, LocalSource
@@ -28,19 +35,10 @@ if TYPE_CHECKING:
 DEFAULT_SETTLE_NS: Final = 30 * 1_000_000_000
 
 #: What to say, once, about a directory that lacks something.
-_WARNINGS: Final[dict[Lack, str]] = {
-    "leases": (
-        "{directory}: cannot tell whether files are open for writing ({reason});"
-        " those that changed recently are left for a later run."
-    ),
-    "hiding": (
-        "{directory}: cannot hide files while removing them ({reason}); they are"
-        " removed right after the last check."
-    ),
-    "syncing": (
-        "{directory}: removals may not be durable ({reason}); files that come back"
-        " after a power cut are removed by the next run."
-    ),
+_WARNINGS: Final[dict[Lack, Event]] = {
+    "leases": LEASES_UNAVAILABLE,
+    "hiding": HIDING_UNAVAILABLE,
+    "syncing": REMOVALS_NOT_DURABLE,
 }
 
 
@@ -54,6 +52,7 @@ class LocalDirectory:
     :param settings: where it is, and what arriving files get.
     :param reactor: where answers are delivered.
     :param threads: does the disk work; by default a small pool of its own.
+    :param records: where what happens is kept; by default it is only logged.
     """
 
     log = make_logger()
@@ -64,8 +63,10 @@ class LocalDirectory:
         settings: DirectorySettings,
         reactor: IReactorFromThreads,
         threads: ThreadPool | None = None,
+        records: Records | None = None,
     ) -> None:
         self.name = name
+        self.records = records or Records.unseen(name)
         self.settings = settings
         self._pool = WorkPool(reactor, threads, name)
         self._ledger = SpaceLedger(settings.min_free)
@@ -81,7 +82,10 @@ class LocalDirectory:
         self._open_root(b"").close()
 
     async def open_source(
-        self, below: bytes = b"", settle_ns: int = DEFAULT_SETTLE_NS
+        self,
+        below: bytes = b"",
+        settle_ns: int = DEFAULT_SETTLE_NS,
+        party: Party = LOCAL,
     ) -> LocalSource:
         """
         Open the directory, one below it, or a single file in it, to take files from.
@@ -89,6 +93,7 @@ class LocalDirectory:
         :param below: canonical path; ``b""`` for all.
         :param settle_ns: nanoseconds for which a file must not have changed, where
             it cannot be found out whether somebody is writing to it.
+        :param party: for whom.
         :raises DirectoryGone: the directory is not there, or its marker is not.
         :raises NoSuchFile: *below* is not there.
         :raises NameTaken: it is neither a directory nor a regular file.
@@ -101,6 +106,7 @@ class LocalDirectory:
             WorkQueue(self._pool),
             settle_ns,
             self._name_of(below),
+            self._recorder(party, root.below),
             only=only,
             skip=b"" if root.below else marker,
             warn=self._warn_from_thread,
@@ -109,7 +115,7 @@ class LocalDirectory:
         return store
 
     async def open_destination(
-        self, below: bytes = b"", replace: bool = True
+        self, below: bytes = b"", replace: bool = True, party: Party = LOCAL
     ) -> LocalDestination:
         """
         Open the directory, or one below it, to put files into.
@@ -117,6 +123,7 @@ class LocalDirectory:
         :param below: canonical path; ``b""`` for all.  Created when the first file
             is offered.
         :param replace: whether present files may give way.
+        :param party: for whom.
         :raises DirectoryGone: the directory is not there, or its marker is not.
         :raises UnsafePath: *below* is not canonical.
         """
@@ -130,6 +137,7 @@ class LocalDirectory:
             self.settings,
             replace,
             self._name_of(below),
+            self._recorder(party, below),
         )
         self._stores.add(store)
         return store
@@ -173,6 +181,9 @@ class LocalDirectory:
             root.close()
         return stat.S_ISREG(status.st_mode)
 
+    def _recorder(self, party: Party, below: bytes) -> Recorder:
+        return Recorder(self.records, party, below, self._pool.tell)
+
     def _name_of(self, below: bytes) -> str:
         return f"{self.name}/{printable(below)}" if below else self.name
 
@@ -183,4 +194,4 @@ class LocalDirectory:
     def _warn(self, lack: Lack, reason: str) -> None:
         if lack not in self._warned:
             self._warned.add(lack)
-            self.log.warn(_WARNINGS[lack], directory=self.name, reason=reason)
+            _WARNINGS[lack].log(self.log, directory=self.name, reason=reason)

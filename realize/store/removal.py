@@ -312,7 +312,6 @@ class Remover:
             else:
                 touched.add(above)
             self._root.forget(path)
-            touched.discard(path)
             path = above
 
     def _sync(self, touched: Iterable[bytes]) -> None:

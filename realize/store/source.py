@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from realize.errors import BadRequest, DirectoryGone, NoSuchFile
+from realize.errors import BadRequest, DirectoryGone, DiskError, NoSuchFile
 from realize.model import (
     MAX_BATCH,
     MAX_BATCH_BYTES,
@@ -22,7 +22,8 @@ from realize.model import (
     Removal,
     Removed,
 )
-from realize.store.identity import Guard
+from realize.observe.recorder import Recorder, Settled
+from realize.store.identity import Guard, size_of
 from realize.store.listing import Walk
 from realize.store.reading import Reader
 from realize.store.removal import Remover
@@ -49,6 +50,7 @@ class LocalSource:
     :param settle_ns: nanoseconds for which a file must not have changed, where it
         cannot be found out whether somebody is writing to it.
     :param name: what messages call it.
+    :param recorder: told of what happens to files.
     :param only: name of the single file in the root that is taken; ``b""`` for all.
     :param skip: name in the root that is never listed.
     :param warn: called from threads with what cannot be done here, and why.
@@ -62,6 +64,7 @@ class LocalSource:
         work: WorkQueue,
         settle_ns: int,
         name: str,
+        recorder: Recorder,
         *,
         only: bytes = b"",
         skip: bytes = b"",
@@ -73,6 +76,7 @@ class LocalSource:
         self.guard = Guard(settle_ns, lambda reason: warn("leases", reason), now_ns)
         self.work = work
         self._name = name
+        self._recorder = recorder
         self._only = only
         self._skip = skip
         self._now_ns = now_ns
@@ -151,6 +155,9 @@ class LocalSource:
         elif self._walk is None or cursor != self._cursor:
             raise BadRequest("not the next page of this listing")
         page = self._walk.page()
+        for notice in page.notices:
+            if notice.kind == "unreadable":
+                self._recorder.failed(notice.path, DiskError(notice.text))
         self._cursor = page.next
         if not page.next:
             self._end_walk()
@@ -158,19 +165,42 @@ class LocalSource:
 
     def _digest(self, files: Sequence[Prefix]) -> Sequence[Digests | Failure]:
         self._check_root()
-        return self._reader.digest(files)
+        results = self._reader.digest(files)
+        self._record_failures(files, results)
+        return results
 
     def _read(
         self, ranges: Sequence[Range]
     ) -> tuple[Sequence[Extent | Failure], bytes]:
         self._check_root()
-        return self._reader.read(ranges)
+        extents, data = self._reader.read(ranges)
+        self._recorder.read(len(data))
+        self._record_failures(ranges, extents)
+        return extents, data
 
     def _remove(
         self, files: Sequence[Removal], prune: bool
     ) -> Sequence[Removed | Failure]:
         self._check_root()
-        return self._remover.remove(files, prune)
+        results = self._remover.remove(files, prune)
+        self._recorder.removed(
+            [
+                Settled(file.path, size_of(file.identity), file.digest)
+                for file, result in zip(files, results, strict=True)
+                if file.step in ("now", "unlink")
+                and isinstance(result, Removed)
+                and result.found
+            ]
+        )
+        self._record_failures(files, results)
+        return results
+
+    def _record_failures(
+        self, files: Sequence[Prefix | Range | Removal], results: Sequence[object]
+    ) -> None:
+        for file, result in zip(files, results, strict=True):
+            if isinstance(result, Failure):
+                self._recorder.failed(file.path, result.error)
 
     def _check_root(self) -> None:
         """

@@ -143,7 +143,7 @@ def test_form_is_chosen(tmp_path: Path, journal: socket.socket) -> None:
 
 @pytest.mark.parametrize(
     ("form", "path", "complaint"),
-    [("xml", None, "unknown log format"), ("journal", "/tmp/x", "not written to")],  # noqa: S108
+    [("xml", None, "unknown log format"), ("journal", "/tmp/x", "not written to")],
 )
 def test_form_that_makes_no_sense_is_refused(
     form: str, path: str | None, complaint: str

@@ -16,14 +16,14 @@ from realize.errors import AlreadyExists, Busy, DiskError, SyncFailed
 from realize.observe.audit import AuditLog
 from realize.observe.events import catalogue
 from realize.observe.metrics import DirectoryMetrics
-from realize.observe.recorder import LINES_PER_GROUP, Recorder, Settled
-
-
-def at_once(function: Any, *args: Any, **kwargs: Any) -> None:
-    """
-    Stands for callFromThread in a test that has one thread.
-    """
-    function(*args, **kwargs)
+from realize.observe.recorder import (
+    LINES_PER_GROUP,
+    Party,
+    Recorder,
+    Records,
+    Settled,
+)
+from tests.support.recording import at_once
 
 
 @pytest.fixture
@@ -41,7 +41,8 @@ def recorder(registry: CollectorRegistry, tmp_path: Path) -> Recorder:
     """
     metrics = DirectoryMetrics.create(registry, ["inbox"])
     audit = AuditLog(str(tmp_path / "audit"))
-    return Recorder("inbox", "laptop", "5e55", metrics, at_once, audit)
+    records = Records("inbox", metrics, audit)
+    return Recorder(records, Party("laptop", "5e55"), b"", at_once)
 
 
 def settled(count: int) -> list[Settled]:
@@ -102,7 +103,8 @@ def test_no_receipt_no_success(registry: CollectorRegistry) -> None:
     If receipts cannot be written, nothing is counted or logged as final.
     """
     metrics = DirectoryMetrics.create(registry, ["inbox"])
-    recorder = Recorder("inbox", "p", "s", metrics, at_once, AuditLog("/dev/full"))
+    records = Records("inbox", metrics, AuditLog("/dev/full"))
+    recorder = Recorder(records, Party("p", "s"), b"", at_once)
     with capturedLogs() as events, pytest.raises(DiskError, match="audit log"):
         recorder.final(settled(1))
     assert events == []
@@ -140,9 +142,20 @@ def test_what_is_logged_has_the_fields_of_the_catalogue(recorder: Recorder) -> N
         recorder.removed(gone(1))
         recorder.removed(gone(20))
         recorder.failed(b"a", SyncFailed("a: I/O error"))
-        recorder.leases_unavailable("not supported", 30.0)
-        recorder.hiding_unavailable()
-    assert len(events) == 8
+    assert len(events) == 6
     for event in events:
         fields = {name for name in event if not name.startswith("log_")} - {"event"}
         assert fields == known[event["event"]]
+
+
+def test_receipts_have_the_path_below_the_directory(
+    registry: CollectorRegistry, tmp_path: Path
+) -> None:
+    """
+    Whatever part of it was moved to.
+    """
+    metrics = DirectoryMetrics.create(registry, ["inbox"])
+    records = Records("inbox", metrics, AuditLog(str(tmp_path / "audit")))
+    Recorder(records, Party(), b"2026/11", at_once).final(settled(1))
+    document = json.loads((tmp_path / "audit").read_text())
+    assert (document["path"], document["peer"]) == ("2026/11/f0", "local")

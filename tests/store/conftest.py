@@ -18,6 +18,7 @@ from realize.store.identity import identity_of, ignore_lease_signals
 from realize.store.root import Root
 from realize.store.source import LocalSource
 from realize.store.work import WorkPool, WorkQueue
+from tests.support.recording import new_recorder
 from tests.support.threads import InlineReactor, InlineThreads, result_of
 
 #: A user who owns nothing.
@@ -72,7 +73,13 @@ def open_source(tree: Path, pool: WorkPool) -> Iterator[Callable[..., LocalSourc
     opened = []
 
     def open_source(below: bytes = b"", **options: object) -> LocalSource:
-        options = {"settle_ns": 0, "name": "tree", "now_ns": in_a_minute, **options}
+        options = {
+            "settle_ns": 0,
+            "name": "tree",
+            "recorder": new_recorder("tree"),
+            "now_ns": in_a_minute,
+            **options,
+        }
         root = Root.open(tree, below, name="tree")
         source = LocalSource(root, WorkQueue(pool), **options)  # type: ignore[arg-type]
         opened.append(source)

@@ -27,6 +27,7 @@ from realize.store.root import Root
 from realize.store.source import LocalSource
 from realize.store.work import DiskThreads, WorkPool, WorkQueue
 from tests.store.conftest import in_a_minute, names_below
+from tests.support.recording import new_recorder
 from tests.support.threads import QueueReactor, result_of
 
 
@@ -222,7 +223,7 @@ def test_reading_overtakes_no_removal(tree):
     reactor = QueueReactor()
     pool = WorkPool(reactor, DiskThreads(0, 4, "test"))
     source = LocalSource(
-        Root.open(tree), WorkQueue(pool), 0, "tree", now_ns=in_a_minute
+        Root.open(tree), WorkQueue(pool), 0, "tree", new_recorder(), now_ns=in_a_minute
     )
     from twisted.internet.defer import Deferred
 

@@ -17,6 +17,7 @@ from realize.store.destination import LocalDestination
 from realize.store.root import Root
 from realize.store.space import SpaceLedger
 from realize.store.work import WorkPool, WorkQueue
+from tests.support.recording import new_recorder
 from tests.support.threads import InlineReactor, InlineThreads, result_of
 
 MTIME_NS = 1_234_567_890_123_456_789
@@ -49,6 +50,7 @@ class Putting:
             DirectorySettings(path, **settings),
             replace,
             "there",
+            new_recorder(),
             sync=sync,
             max_open=max_open,
         )
