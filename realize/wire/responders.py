@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 
 from realize.errors import BadRequest, NotAllowed
 from realize.model import MAX_BATCH_BYTES
+from realize.observe.recorder import Party
 from realize.paths import printable
 from realize.store.interface import Destination, Source
 from realize.wire import commands
@@ -43,13 +44,15 @@ class Directory(Protocol):
     A directory that is offered.
     """
 
-    async def open_source(self, below: bytes = ..., settle_ns: int = ...) -> Source:
+    async def open_source(
+        self, below: bytes = ..., settle_ns: int = ..., party: Party = ...
+    ) -> Source:
         """
         Open it, or what is below it, to take files from.
         """
 
     async def open_destination(
-        self, below: bytes = ..., replace: bool = ...
+        self, below: bytes = ..., replace: bool = ..., party: Party = ...
     ) -> Destination:
         """
         Open it, or a directory below it, to put files into.
@@ -112,6 +115,13 @@ class Responders(Link):
         self._await_closed: list[Deferred[None]] = []
         self.predecessor: Responders | None = None
 
+    @property
+    def party(self) -> Party:
+        """
+        For whom stores are opened.
+        """
+        return Party(self.peer)
+
     # -- opening and closing
 
     @commands.OpenSource.responder
@@ -122,9 +132,9 @@ class Responders(Link):
 
         async def begin() -> _OpenSource:
             offered = self._service.directory(directory)
-            if settle is None:
-                return _OpenSource(directory, await offered.open_source(below))
-            return _OpenSource(directory, await offered.open_source(below, settle))
+            asked = {} if settle is None else {"settle_ns": settle}
+            store = await offered.open_source(below, party=self.party, **asked)
+            return _OpenSource(directory, store)
 
         return await self._opened(begin)
 
@@ -134,7 +144,7 @@ class Responders(Link):
 
         async def begin() -> _OpenDestination:
             offered = self._service.directory(directory)
-            store = await offered.open_destination(below, replace)
+            store = await offered.open_destination(below, replace, self.party)
             return _OpenDestination(directory, store, replace)
 
         return await self._opened(begin)

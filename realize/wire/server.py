@@ -15,6 +15,7 @@ from txaio.tx import make_logger
 
 from realize.errors import RealizeError
 from realize.net.tls import RefusalReason, peer_public_key
+from realize.observe.recorder import Party
 from realize.wire import commands
 from realize.wire.complaints import Complaints
 from realize.wire.flow import MAX_REQUESTS, Budget
@@ -54,6 +55,13 @@ class ServerLink(Responders):
         self.token = b""
         self.software = ""
         self.since = self.clock.seconds()
+
+    @property
+    def party(self) -> Party:
+        """
+        For whom stores are opened; enough of the token to tell sessions apart.
+        """
+        return Party(self.peer, self.token[:8].hex())
 
     def handshakeCompleted(self) -> None:
         super().handshakeCompleted()

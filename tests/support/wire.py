@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from realize.store.interface import Destination, Source
+from realize.observe.recorder import LOCAL, Party
 from realize.wire.commands import Granted
 from realize.wire.remote import ClientLink, Connection
 from realize.wire.server import ServerFactory, ServerLink
@@ -25,7 +26,7 @@ LAPTOP = b"L" * 32
 TOKEN = b"t" * 16
 
 
-@define
+@define(slots=False)
 class MemoryDirectory:
     """
     A directory that is a :class:`Disk`.
@@ -41,7 +42,9 @@ class MemoryDirectory:
     make_source: Callable[[], Source] | None = None
     make_destination: Callable[[], Destination] | None = None
 
-    async def open_source(self, below: bytes = b"", settle_ns: int = -1) -> Source:
+    async def open_source(
+        self, below: bytes = b"", settle_ns: int = -1, party: Party = LOCAL
+    ) -> Source:
         """
         A source; *below* is only noted.
         """
@@ -51,7 +54,7 @@ class MemoryDirectory:
         return MemorySource(self.disk, Link(self.clock))
 
     async def open_destination(
-        self, below: bytes = b"", replace: bool = True
+        self, below: bytes = b"", replace: bool = True, party: Party = LOCAL
     ) -> Destination:
         """
         A destination; *below* is only noted.
@@ -182,7 +185,12 @@ def now(waiting: Deferred[T]) -> T:
     """
     results: list[T] = []
     errors: list[Any] = []
-    waiting.addCallbacks(results.append, errors.append)
+
+    def keep(result: T) -> T:
+        results.append(result)
+        return result
+
+    waiting.addCallbacks(keep, errors.append)
     if errors:
         errors[0].raiseException()
     assert results, "there is no result yet"
