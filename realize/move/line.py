@@ -78,7 +78,7 @@ class Line:
 
         :raises RealizeError: what was given to :meth:`fail` or :meth:`abandon`.
         """
-        self._over = Deferred(lambda _: self._give_up())
+        self._over = Deferred(self._cancel)
         try:
             self.wake()
             await self._over
@@ -148,6 +148,11 @@ class Line:
             self._end_if_idle()
         else:
             self.abandon(failure.value)
+
+    def _cancel(self, _: Deferred[None]) -> None:
+        # Whoever cancels is to hear of that, not that everything is over.
+        self._over = None
+        self._give_up()
 
     def _give_up(self) -> None:
         self._abandoned = True

@@ -1,9 +1,9 @@
 """
 The listing as it comes in: what is left out of it, and batches to be offered.
 
-At most :data:`LOOK_AHEAD` entries wait here, so that the totals are known early and
-memory does not grow with the number of files.  Small and large files wait apart, so
-that neither hold up the others.
+At most :attr:`MoveSettings.look_ahead` files wait here, so that the totals are known
+early and memory does not grow with the number of files.  Small and large files wait
+apart, so that neither hold up the others.
 """
 
 from __future__ import annotations
@@ -22,9 +22,6 @@ from realize.move.tally import Item, Tally
 from realize.move.window import LARGEST_SLICE
 from realize.paths import parent_of
 from realize.store.interface import Source
-
-#: Most files listed and not yet offered.
-LOOK_AHEAD: Final = 32_768
 
 #: Most bytes of files in one batch of offers of more than one: what is offered is
 #: reserved at the destination.
@@ -90,10 +87,15 @@ class Lister:
         if (
             not self._listing
             and not self._tally.totals.complete
-            and self._waiting + self._largest_page <= LOOK_AHEAD
+            and self._has_room()
             and self._may_begin()
         ):
             self._line.start(self._list())
+
+    def _has_room(self) -> bool:
+        if not self._waiting:
+            return True
+        return self._waiting + self._largest_page <= self._settings.look_ahead
 
     async def _list(self) -> None:
         self._listing = True

@@ -189,6 +189,8 @@ class MoveSettings:
     :ivar remove_directories: whether source directories that the move empties go.
     :ivar dry_run: say what would be done and change nothing.
     :ivar open_files: most files in the making at the destination at once.
+    :ivar look_ahead: most files listed and not yet offered, so that totals are known
+        early; a page may exceed it if it is larger.
     """
 
     excludes: Excludes | None = None
@@ -196,3 +198,4 @@ class MoveSettings:
     remove_directories: bool = False
     dry_run: bool = False
     open_files: int = 3072
+    look_ahead: int = 32_768

@@ -134,11 +134,20 @@ class Disk:
 
     def append(self, path: bytes, more: bytes) -> None:
         """
-        Another process writes to a file and closes it.
+        Another process writes to a file, hidden or not, and closes it.
         """
-        node = self.files[path]
+        node = self.hidden[path] if path in self.hidden else self.files[path]
         node.content += more
         node.version = next(_versions)
+
+    def power_cut(self) -> None:
+        """
+        Lose what is not durable; of a partial, the last half becomes zeros.
+        """
+        self.files = {path: node for path, node in self.files.items() if node.durable}
+        for partial in self.partials.values():
+            half = len(partial) // 2
+            partial[half:] = bytes(len(partial) - half)
 
     def prune(self, path: bytes) -> None:
         """
@@ -200,9 +209,11 @@ class Link:
         """
         self.lost = True
         waiting, self._waiting = self._waiting, {}
-        for turn, call in waiting.items():
+        for call in waiting.values():
             call.cancel()
-            turn.errback(PeerGone("connection lost"))
+        for turn in waiting:
+            if not turn.called:  # cancelled on account of one before
+                turn.errback(PeerGone("connection lost"))
 
     async def carry(self, operation: str, effect: Callable[[], T]) -> T:
         """
@@ -406,6 +417,7 @@ class MemorySource(MemoryStore):
         if cursor not in (0, self._cursor):
             raise BadRequest("not the next page")
         if cursor == 0:
+            self._put_back(set(self.disk.hidden) - self._mine)
             self._walk = iter(list(self.disk.files))
             self._cursor = 0
         notices = self.disk.notices if cursor == 0 else []
@@ -523,9 +535,11 @@ class MemorySource(MemoryStore):
         """
         Put hidden files back.
         """
-        for path in self._mine:
-            if path in self.disk.hidden:
-                self.disk.files.setdefault(path, self.disk.hidden.pop(path))
+        self._put_back(self._mine)
+
+    def _put_back(self, paths: set[bytes]) -> None:
+        for path in paths & self.disk.hidden.keys():
+            self.disk.files.setdefault(path, self.disk.hidden.pop(path))
 
 
 class MemoryDestination(MemoryStore):
