@@ -11,8 +11,8 @@ from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from realize.store.interface import Destination, Source
 from realize.observe.recorder import LOCAL, Party
+from realize.store.interface import Destination, Source
 from realize.wire.commands import Granted
 from realize.wire.remote import ClientLink, Connection
 from realize.wire.server import ServerFactory, ServerLink
