@@ -8,7 +8,8 @@ reading while there is too much to do.  These are two objects because on a trans
 for both would stop reading when the peer is slow to read, and two such peers would
 wait for each other for ever.
 
-Only requests count for stopping to read, never answers.  So the side that asks always
+Only the requests of the peer count for stopping to read, and the answers to them; not
+the requests of this side, nor the answers that it gets.  So the side that asks always
 reads, and what the other side has to send always gets through.
 """
 
@@ -88,29 +89,28 @@ class Outbox:
     It is the producer that the transport sees, and covers this direction only.
 
     :param transport: where everything is written, in order.
-    :param changed: called when bytes were added to or taken from what waits, with how
-        many.
-    :ivar waiting: bytes that the transport has not taken.
+    :param changed: called when bytes of answers were added to or taken from what
+        waits, with how many.
     :ivar paused: whether the transport wants no more.
     """
 
     def __init__(self, transport: Any, changed: Callable[[int], None]) -> None:
         self._transport = transport
         self._changed = changed
-        self._queue: deque[bytes | memoryview] = deque()
-        self.waiting = 0
+        self._queue: deque[tuple[bytes | memoryview, bool]] = deque()
         self.paused = False
 
-    def send(self, box: bytes, data: bytes | memoryview = b"") -> None:
+    def send(self, box: bytes, data: bytes | memoryview, is_answer: bool) -> None:
         """
         Write *box* and then *data*, now or as soon as the transport takes it.
         """
         room = max(0, SLICE - len(box))
         view = memoryview(data)
-        self._queue.append(b"".join((box, view[:room])))
+        self._queue.append((b"".join((box, view[:room])), is_answer))
         for at in range(room, len(view), SLICE):
-            self._queue.append(view[at : at + SLICE])
-        self._account(len(box) + len(view))
+            self._queue.append((view[at : at + SLICE], is_answer))
+        if is_answer:
+            self._changed(len(box) + len(view))
         self._pump()
 
     def pauseProducing(self) -> None:
@@ -125,18 +125,15 @@ class Outbox:
         The connection is gone: drop what waits.
         """
         self.paused = True
+        self._changed(-sum(len(data) for data, is_answer in self._queue if is_answer))
         self._queue.clear()
-        self._account(-self.waiting)
 
     def _pump(self) -> None:
         while self._queue and not self.paused:
-            data = self._queue.popleft()
+            data, is_answer = self._queue.popleft()
             self._transport.write(bytes(data))
-            self._account(-len(data))
-
-    def _account(self, nbytes: int) -> None:
-        self.waiting += nbytes
-        self._changed(nbytes)
+            if is_answer:
+                self._changed(-len(data))
 
 
 class Intake:

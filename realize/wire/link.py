@@ -356,12 +356,13 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
         if self.ended:
             raise ConnectionLost
         self._sent = self.clock.seconds()
+        is_answer = amp.COMMAND not in box
         packed: Any = box.pop(PAYLOAD, None)
         if not isinstance(packed, Packed):
-            self._outbox.send(box.serialize())
+            self._outbox.send(box.serialize(), b"", is_answer)
             return
         box[PAYLOAD] = b"%d" % len(packed)
-        self._outbox.send(box.serialize() + packed.head, packed.data)
+        self._outbox.send(box.serialize() + packed.head, packed.data, is_answer)
 
     async def ask(self, command: type[commands.Request], **arguments: Any) -> Any:
         """
