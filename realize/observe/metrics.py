@@ -164,12 +164,14 @@ class CommandMetrics:
     :ivar errors: by side, command and code.
     :ivar in_progress: by side and command.
     :ivar duration: seconds from request to answer, by side and command.
+    :ivar side: which of the two this is.
     """
 
     requests: Counter
     errors: Counter
     in_progress: Gauge
     duration: Histogram
+    side: str
 
     @classmethod
     def create(
@@ -210,6 +212,7 @@ class CommandMetrics:
                 buckets=_DURATIONS,
                 registry=registry,
             ),
+            side=side,
         )
         for command, codes in commands:
             metrics.requests.labels(side, command)
@@ -218,6 +221,24 @@ class CommandMetrics:
             for code in codes:
                 metrics.errors.labels(side, command, code)
         return metrics
+
+    def begin(self, command: str) -> None:
+        """
+        A request is on its way.
+        """
+        self.requests.labels(self.side, command).inc()
+        self.in_progress.labels(self.side, command).inc()
+
+    def end(self, command: str, seconds: float, code: str | None) -> None:
+        """
+        A request was answered, or never will be.
+
+        :param code: of the error that was the answer; None for success.
+        """
+        self.in_progress.labels(self.side, command).dec()
+        self.duration.labels(self.side, command).observe(seconds)
+        if code is not None:
+            self.errors.labels(self.side, command, code).inc()
 
 
 @frozen

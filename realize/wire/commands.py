@@ -8,9 +8,10 @@ files is in the heads of the payloads, :class:`~realize.model.Failure` included.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
+from prometheus_client import CollectorRegistry
 from twisted.protocols import amp
 
 from realize import __version__
@@ -36,6 +37,7 @@ from realize.model import (
     Value,
     Written,
 )
+from realize.observe.metrics import CommandMetrics
 from realize.wire.payload import Malformed, Payload, Unsigned
 
 #: The version of the protocol.  Both ends must have the same.
@@ -371,3 +373,22 @@ class Finishing(Request):
 COMMANDS: Final[dict[bytes, type[Request]]] = {
     kind.commandName: kind for kind in Request.__subclasses__()
 }
+
+#: Stands for requests that are not among :data:`COMMANDS`, in metrics.
+UNKNOWN: Final = "unknown"
+
+#: The code of a request that will never be answered, in metrics.
+LOST: Final = "LOST"
+
+
+def command_metrics(
+    registry: CollectorRegistry, side: Literal["answer", "ask"]
+) -> CommandMetrics:
+    """
+    The instruments of all commands.
+    """
+    codes = [*(code.decode() for code in WIRE_ERRORS.values()), LOST]
+    names = [name.decode() for name in COMMANDS]
+    return CommandMetrics.create(
+        registry, side, [(name, codes) for name in (*names, UNKNOWN)]
+    )

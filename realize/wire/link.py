@@ -35,8 +35,9 @@ from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from realize.errors import InternalError, PeerGone, RealizeError
+from realize.errors import InternalError, PeerError, PeerGone, RealizeError
 from realize.net.tls import close_transport
+from realize.observe.metrics import CommandMetrics
 from realize.wire import commands
 from realize.wire.complaints import Complaints
 from realize.wire.flow import Budget, Intake, Outbox
@@ -82,6 +83,7 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
     Either end of a connection; subclasses have the responders.
 
     :param budget: what all connections of the process may hold together.
+    :param metrics: where requests are counted.
     :ivar peer: who is at the other end, for people.
     :ivar heard: when something last arrived, by the clock.
     :ivar progress: when something other than a sign of life last arrived.
@@ -90,9 +92,14 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
     """
 
     def __init__(
-        self, clock: IReactorTime, budget: Budget, complaints: Complaints
+        self,
+        clock: IReactorTime,
+        budget: Budget,
+        complaints: Complaints,
+        metrics: CommandMetrics,
     ) -> None:
         amp.BoxDispatcher.__init__(self, self)
+        self._metrics = metrics
         self.clock = clock
         self.complaints = complaints
         self.peer = "unknown peer"
@@ -313,6 +320,9 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
         """
         nbytes = len(box.get(PAYLOAD, b""))
         name = box[amp.COMMAND]
+        known = name.decode() if name in commands.COMMANDS else commands.UNKNOWN
+        began = self.clock.seconds()
+        self._metrics.begin(known)
         self._intake.begin(nbytes)
         running: Deferred[Any] = super().dispatchCommand(box)
         if name not in _NEVER_CANCELLED:
@@ -321,6 +331,7 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
         def done(result: Any) -> Any:
             self._running.discard(running)
             self._intake.end(nbytes)
+            self._metrics.end(known, self.clock.seconds() - began, _code(result))
             return result
 
         running.addErrback(self._unplanned, name.decode("ascii", "replace"))
@@ -371,6 +382,22 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
         :raises PeerError: the answer is an error.
         :raises RealizeError: the connection was lost, or the answer makes no sense.
         """
+        name = command.commandName.decode()
+        began = self.clock.seconds()
+        code: str | None = commands.LOST
+        self._metrics.begin(name)
+        try:
+            answer = await self._ask(command, **arguments)
+        except PeerError as error:
+            code = error.code
+            raise
+        else:
+            code = None
+            return answer
+        finally:
+            self._metrics.end(name, self.clock.seconds() - began, code)
+
+    async def _ask(self, command: type[commands.Request], **arguments: Any) -> Any:
         try:
             return await self.callRemote(command, **arguments)
         except Malformed as error:
@@ -385,6 +412,16 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
             raise InternalError(f"{self.peer} does not know {name}") from None
         except amp.UnknownRemoteError as error:
             raise InternalError(f"{self.peer}: {error}") from None
+
+
+def _code(result: Any) -> str | None:
+    """
+    The code of the error that a request is answered with, if it is one.
+    """
+    if not isinstance(result, Failure):
+        return None
+    code = getattr(result.value, "errorCode", b"").decode()
+    return code if code.encode() in commands.WIRE_ERRORS.values() else commands.LOST
 
 
 def _tune(transport: Any) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from prometheus_client import CollectorRegistry
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError, ConnectionDone
 from twisted.internet.interfaces import (
@@ -27,6 +28,7 @@ from twisted.python.failure import Failure
 from realize.errors import Incompatible, PeerGone, PeerRefused, RealizeError
 from realize.net.keys import public_bytes
 from realize.net.tls import client_factory, connection_error
+from realize.observe.metrics import CommandMetrics
 from realize.peers import public_key_text
 from realize.wire import commands
 from realize.wire.commands import Granted, Greeting
@@ -48,11 +50,20 @@ class ClientLink(Link):
     :param peer: the name that this host's configuration gives the server.
     :param key: the text of this host's public key.
     :param token: of the session.
+    :param metrics: where requests are counted; by default, where nobody looks.
     :ivar welcomed: fires with the greeting once the server has let us in.
     """
 
-    def __init__(self, clock: IReactorTime, peer: str, key: str, token: bytes) -> None:
-        super().__init__(clock, Budget(), Complaints(clock))
+    def __init__(
+        self,
+        clock: IReactorTime,
+        peer: str,
+        key: str,
+        token: bytes,
+        metrics: CommandMetrics | None = None,
+    ) -> None:
+        metrics = metrics or commands.command_metrics(CollectorRegistry(), "ask")
+        super().__init__(clock, Budget(), Complaints(clock), metrics)
         self.peer = peer
         self._key = key
         self._token = token
@@ -253,6 +264,7 @@ async def connect(
     token: bytes,
     clock: IReactorTime,
     below: Callable[[IProtocolFactory], IProtocolFactory] = lambda factory: factory,
+    metrics: CommandMetrics | None = None,
 ) -> Connection:
     """
     Connect to a peer and wait until it has let us in.
@@ -262,6 +274,7 @@ async def connect(
     :param peer_key: the public key that it must have, 32 bytes.
     :param token: 16 random bytes, the same for each connection of a session.
     :param below: puts a layer between TLS and the network.
+    :param metrics: where requests are counted; by default, where nobody looks.
     :raises PeerGone: it could not be reached; trying again later can help.
     :raises PeerRefused: it does not want us, or is not who we expected; says what to
         do.
@@ -269,7 +282,7 @@ async def connect(
         update.
     """
     own_key = public_key_text(public_bytes(private_key))
-    link = ClientLink(clock, peer_name, own_key, token)
+    link = ClientLink(clock, peer_name, own_key, token, metrics)
     factory = Factory.forProtocol(lambda: link)
     factory.noisy = False
     secured = client_factory(factory, private_key, peer_key, clock)

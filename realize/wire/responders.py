@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 
 from realize.errors import BadRequest, NotAllowed
 from realize.model import MAX_BATCH_BYTES
+from realize.observe.metrics import CommandMetrics
 from realize.observe.recorder import Party
 from realize.paths import printable
 from realize.store.interface import Destination, Source
@@ -105,8 +106,9 @@ class Responders(Link):
         clock: IReactorTime,
         budget: Budget,
         complaints: Complaints,
+        metrics: CommandMetrics,
     ) -> None:
-        super().__init__(clock, budget, complaints)
+        super().__init__(clock, budget, complaints, metrics)
         self._service = service
         self._open: dict[int, _OpenSource | _OpenDestination] = {}
         self._numbers = 0

@@ -4,9 +4,11 @@ The server's end of connections: who is let in, how often, and in whose place.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Literal
 
+from attrs import frozen
+from prometheus_client import CollectorRegistry
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory, connectionDone
@@ -15,6 +17,7 @@ from txaio.tx import make_logger
 
 from realize.errors import RealizeError
 from realize.net.tls import RefusalReason, peer_public_key
+from realize.observe.metrics import CommandMetrics, ConnectionMetrics
 from realize.observe.recorder import Party
 from realize.wire import commands
 from realize.wire.complaints import Complaints
@@ -31,6 +34,26 @@ MAX_UNGREETED_PER_PEER: Final = 8
 MAX_UNGREETED: Final = 64
 
 
+@frozen
+class WireMetrics:
+    """
+    What a server counts.
+    """
+
+    connections: ConnectionMetrics
+    commands: CommandMetrics
+
+    @classmethod
+    def create(cls, registry: CollectorRegistry, peers: Iterable[str]) -> WireMetrics:
+        """
+        :param peers: the configured names.
+        """
+        return cls(
+            ConnectionMetrics.create(registry, peers),
+            commands.command_metrics(registry, "answer"),
+        )
+
+
 class ServerLink(Responders):
     """
     A connection of a client.
@@ -45,7 +68,11 @@ class ServerLink(Responders):
 
     def __init__(self, factory: ServerFactory, address: IAddress | None) -> None:
         super().__init__(
-            factory.service, factory.clock, factory.budget, factory.complaints
+            factory.service,
+            factory.clock,
+            factory.budget,
+            factory.complaints,
+            factory.metrics.commands,
         )
         self._factory = factory
         self._welcomed = False
@@ -82,7 +109,7 @@ class ServerLink(Responders):
                 commands.Welcome, version=commands.VERSION, payload=pack(greeting)
             )
         except RealizeError as error:
-            self.complaints.refused(self.peer, str(error))
+            self._factory.refuse(self.peer, "protocol", str(error))
             return
         if len(answer["token"]) != commands.TOKEN_SIZE:
             self.broken("a token of the wrong size")
@@ -94,6 +121,9 @@ class ServerLink(Responders):
             self._welcomed = self._factory.joined(self)
             if self._welcomed:
                 self.greeted()
+                counts = self._factory.metrics.connections
+                counts.opened.labels(self.peer).inc()
+                counts.open.labels(self.peer).inc()
                 self.log.info(
                     "{peer} connected from {address} with {software}.",
                     peer=self.peer,
@@ -103,8 +133,9 @@ class ServerLink(Responders):
 
     def _complain_of_version(self, version: int, software: str) -> None:
         older = "there" if version < commands.VERSION else "here"
-        self.complaints.refused(
+        self._factory.refuse(
             self.peer,
+            "protocol",
             f"it has protocol version {version} ({software}), this end "
             f"{commands.VERSION}: update realize {older}",
         )
@@ -114,7 +145,7 @@ class ServerLink(Responders):
         return self._welcomed
 
     def broken(self, why: str) -> None:
-        self.complaints.refused(self.peer, why)
+        self._factory.refuse(self.peer, "protocol", why)
         super().broken(why)
 
     def say_goodbye(self, text: str, again: bool) -> None:
@@ -131,6 +162,7 @@ class ServerLink(Responders):
         super().connectionLost(reason)
         self._factory.left(self)
         if self._welcomed:
+            self._factory.metrics.connections.open.labels(self.peer).dec()
             self.log.info(
                 "{peer} left after {elapsed:.0f} s.",
                 peer=self.peer,
@@ -144,6 +176,7 @@ class ServerFactory(Factory):
 
     :param service: what is offered, and to whom.
     :param identify: the public key that the peer has proved to have.
+    :ivar metrics: by default, where nobody looks.
     :ivar links: the connections that there are.
     """
 
@@ -154,7 +187,9 @@ class ServerFactory(Factory):
         service: Service,
         clock: IReactorTime,
         identify: Callable[[Any], bytes] = peer_public_key,
+        metrics: WireMetrics | None = None,
     ) -> None:
+        self.metrics = metrics or WireMetrics.create(CollectorRegistry(), ())
         self.service = service
         self.clock = clock
         self.identify = identify
@@ -179,7 +214,18 @@ class ServerFactory(Factory):
         """
         Log that TLS turned a connection away.
         """
-        self.complaints.refused(_address_text(address), text)
+        self.refuse(_address_text(address), reason, text)
+
+    def refuse(
+        self, peer: str, reason: RefusalReason | Literal["protocol"], text: str
+    ) -> None:
+        """
+        Log and count that a connection is not served, or no longer.
+
+        :param peer: the name of a peer, or the address of a stranger.
+        """
+        self.metrics.connections.refused.labels(reason).inc()
+        self.complaints.refused(peer, text)
 
     def arrived(self, link: ServerLink) -> bool:
         """
@@ -193,7 +239,7 @@ class ServerFactory(Factory):
         elif not self.is_allowed(link.key):
             link.say_goodbye("this key is not known here any more", again=False)
         elif len(ungreeted) >= MAX_UNGREETED or same_peer >= MAX_UNGREETED_PER_PEER:
-            self.complaints.refused(link.peer, "too many connections at once")
+            self.refuse(link.peer, "too many", "too many connections at once")
             link.say_goodbye("too many connections at once", again=True)
         else:
             return True
@@ -213,7 +259,7 @@ class ServerFactory(Factory):
             len(others) >= MAX_CONNECTIONS
             or sum(each.key == link.key for each in others) >= MAX_CONNECTIONS_PER_PEER
         ):
-            self.complaints.refused(link.peer, "too many connections")
+            self.refuse(link.peer, "too many", "too many connections")
             link.say_goodbye("too many connections", again=True)
             return False
         self._sessions[session] = link
