@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from realize.errors import (
     AlreadyExists,
     Busy,
+    NoSuchFile,
     OtherFileSystem,
     PeerError,
     SourceChanged,
@@ -90,6 +91,8 @@ class Adoption:
             try:
                 with self._source.directory(directory) as fd:
                     os.fsync(fd)
+            except NoSuchFile:
+                continue  # Emptied, it has been removed since.
             except PeerError as error:
                 failed = error
             except OSError as error:
