@@ -38,7 +38,7 @@ SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
         "marker",
     ),
     "peers.NAME": ("pubkey", "address", "control"),
-    "service": ("address",),
+    "service": ("address", "metrics_addr"),
 }
 
 #: Where the configuration is when nobody says otherwise and there is none of the
@@ -116,9 +116,12 @@ class ServiceConfig:
     The daemon itself.
 
     :ivar address: where to listen, as the ``--address`` option takes it; not checked.
+    :ivar metrics_addr: where to serve metrics, as ``--metrics-addr`` takes it; not
+        checked.
     """
 
     address: str | None = None
+    metrics_addr: str | None = None
 
 
 @frozen
@@ -184,7 +187,10 @@ def parse_config(text: str, base: Path) -> Config:
             for section in top.sections("directories", "directories.ID")
         },
         peers=peers,
-        service=ServiceConfig(address=service.read("address", _text)),
+        service=ServiceConfig(
+            address=service.read("address", _text),
+            metrics_addr=service.read("metrics_addr", _text),
+        ),
     )
 
 

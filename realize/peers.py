@@ -15,6 +15,9 @@ from attrs import frozen
 #: Where ``realized`` listens unless told otherwise.
 DEFAULT_PORT: Final = 9771
 
+#: Where its metrics are unless told otherwise.
+METRICS_PORT: Final = 9772
+
 #: Bytes of an Ed25519 public key.
 PUBLIC_KEY_SIZE: Final = 32
 
@@ -55,16 +58,18 @@ class Address:
     port: int
 
     @classmethod
-    def parse(cls, text: str, *, listening: bool = False) -> Address:
+    def parse(
+        cls, text: str, *, listening: bool = False, default_port: int = DEFAULT_PORT
+    ) -> Address:
         """
         :param text: ``HOST:PORT``, ``[V6]:PORT``, or either without the port, which
-            is then :data:`DEFAULT_PORT`.
+            is then *default_port*.
         :param listening: port 0 and host ``*`` are allowed.
         :raises ValueError: anything else; says what to write.
         """
         host, port = cls._split(text)
         if not port:
-            number = DEFAULT_PORT
+            number = default_port
         elif not _PORT.match(port) or int(port) > 65535:
             raise ValueError(f"expected a port from 1 to 65535, got {port!r}")
         else:

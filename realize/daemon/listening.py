@@ -15,14 +15,17 @@ from twisted.python.failure import Failure
 
 from realize.errors import ConfigError
 from realize.net.address import is_endpoint, listening_sockets
-from realize.peers import Address
+from realize.peers import DEFAULT_PORT, Address
 
 
 def open_ports(
-    reactor: Any, text: str, factory: IProtocolFactory
+    reactor: Any,
+    text: str,
+    factory: IProtocolFactory,
+    default_port: int = DEFAULT_PORT,
 ) -> list[IListeningPort]:
     """
-    Listen as the ``--address`` option says.
+    Listen as the ``--address`` option, or one like it, says.
 
     Connections are answered once the reactor runs.
 
@@ -32,7 +35,7 @@ def open_ports(
     if is_endpoint(text):
         return [_endpoint_port(reactor, text, factory)]
     try:
-        address = Address.parse(text, listening=True)
+        address = Address.parse(text, listening=True, default_port=default_port)
     except ValueError as error:
         raise ConfigError(f"address: {error}") from None
     ports = []

@@ -46,6 +46,14 @@ class Options(usage.Options):
             "endpoint string beginning with tcp:, tcp6: or systemd:. [default: "
             "$REALIZE_ADDRESS, else address in the configuration, else *:9771]",
         ],
+        [
+            "metrics-addr",
+            None,
+            None,
+            "Serve metrics for Prometheus at http://HOST:PORT/metrics. [default: "
+            "$REALIZE_METRICS_ADDR, else metrics_addr in the configuration, else "
+            "nowhere]",
+        ],
     ]
     optFlags: ClassVar[list[list[str | None]]] = [
         [

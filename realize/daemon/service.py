@@ -22,9 +22,10 @@ from twisted.internet.task import deferLater
 from txaio.tx import make_logger
 
 import realize
-from realize.config import Config, find_config, load_config
+from realize.config import Config, DirectorySettings, find_config, load_config
 from realize.daemon.access import Access
 from realize.daemon.listening import open_ports, port_name
+from realize.daemon.monitoring import Monitoring
 from realize.daemon.options import Options
 from realize.errors import ConfigError, RealizeError
 from realize.net.keys import load_private_key
@@ -62,10 +63,16 @@ def makeService(options: Options) -> IService:
 def _make_daemon(options: Options, environ: Mapping[str, str], reactor: Any) -> Daemon:
     config = _read_config(options["config"], environ)
     key = load_private_key(_key_path(options["privkey"], environ, config), environ)
-    access = Access(lambda name, settings: LocalDirectory(name, settings, reactor))
+    monitoring = Monitoring(reactor, config)
+
+    def make_directory(name: str, settings: DirectorySettings) -> LocalDirectory:
+        records = monitoring.records(name)
+        return LocalDirectory(name, settings, reactor, records=records)
+
+    access = Access(make_directory)
     access.use(config)
     _check_directories(config, access)
-    wire = ServerFactory(access, reactor)
+    wire = ServerFactory(access, reactor, metrics=monitoring.wire)
     address = (
         options["address"]
         or environ.get("REALIZE_ADDRESS")
@@ -77,10 +84,17 @@ def _make_daemon(options: Options, environ: Mapping[str, str], reactor: Any) -> 
     else:
         tls = server_factory(wire, key, wire.is_allowed, reactor, wire.refused)
         ports = open_ports(reactor, address, tls)
+    metrics_addr = (
+        options["metrics-addr"]
+        or environ.get("REALIZE_METRICS_ADDR")
+        or config.service.metrics_addr
+    )
+    if metrics_addr:
+        monitoring.listen(metrics_addr)
     if options["check"]:
         sys.stdout.write("realized: everything that a start needs is there\n")
         raise SystemExit(0)
-    return Daemon(reactor, access, wire, ports)
+    return Daemon(reactor, access, wire, ports, monitoring)
 
 
 def _read_config(flag: str | None, environ: Mapping[str, str]) -> Config:
@@ -131,11 +145,13 @@ class Daemon(Service):
         access: Access,
         wire: ServerFactory,
         ports: list[IListeningPort],
+        monitoring: Monitoring,
     ) -> None:
         self._reactor = reactor
         self._access = access
         self._wire = wire
         self._ports = ports
+        self._monitoring = monitoring
 
     def startService(self) -> None:
         """
@@ -146,6 +162,7 @@ class Daemon(Service):
         # of the signal that tells us would be to end the process.
         signal.signal(signal.SIGIO, signal.SIG_IGN)
         _raise_file_limit()
+        self._monitoring.start(self._access.directories.values())
         STARTED.log(
             self.log,
             version=realize.__version__,
@@ -175,6 +192,7 @@ class Daemon(Service):
     async def _finish(self) -> None:
         await DeferredList([maybeDeferred(port.stopListening) for port in self._ports])
         await self._wire.stop()
+        await self._monitoring.stop()
         await DeferredList(
             [
                 Deferred.fromCoroutine(directory.close())

@@ -81,6 +81,19 @@ class LocalDirectory:
         """
         self._open_root(b"").close()
 
+    def look(self) -> os.statvfs_result:
+        """
+        Make sure of it as :meth:`check` does, and ask its file system how full it is.
+        Blocks.
+
+        :raises PeerError: it is not there, or cannot be looked at.
+        """
+        root = self._open_root(b"")
+        try:
+            return root.file_system()
+        finally:
+            root.close()
+
     async def open_source(
         self,
         below: bytes = b"",

@@ -251,18 +251,26 @@ class Root:
 
         :raises PeerError: a directory cannot be looked at.
         """
+        status = self.file_system()
+        # No blocks at all: a file system without a size, such as some in FUSE.
+        return status.f_bavail * status.f_frsize if status.f_blocks else _ENDLESS
+
+    def file_system(self) -> os.statvfs_result:
+        """
+        What the file system says of itself, where the root is or would be.
+
+        :raises PeerError: a directory cannot be looked at.
+        """
         fd = os.dup(self._base)
         try:
             with suppress(NoSuchFile):
                 for name in self._parts:
                     fd = self._replace(fd, self._open_one(fd, name, self.below))
-            status = os.fstatvfs(fd)
+            return os.fstatvfs(fd)
         except OSError as error:
             raise disk_error(error, b"", "ask for free space") from None
         finally:
             os.close(fd)
-        # No blocks at all: a file system without a size, such as some in FUSE.
-        return status.f_bavail * status.f_frsize if status.f_blocks else _ENDLESS
 
     def place(self) -> Place:
         """

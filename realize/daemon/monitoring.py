@@ -1,0 +1,105 @@
+"""
+What the daemon counts and measures about itself, and where Prometheus reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+from prometheus_client import CollectorRegistry, disable_created_metrics
+from twisted.internet.defer import DeferredList, maybeDeferred
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import LoopingCall
+from twisted.internet.threads import deferToThreadPool
+
+from realize.config import Config
+from realize.daemon.health import INTERVAL, Health
+from realize.daemon.listening import open_ports
+from realize.observe.audit import AuditLog
+from realize.observe.lag import Lag
+from realize.observe.metrics import DirectoryMetrics, ProgramMetrics
+from realize.observe.recorder import Records
+from realize.observe.site import metrics_site
+from realize.peers import METRICS_PORT
+from realize.store.directory import LocalDirectory
+from realize.store.work import DiskThreads
+from realize.wire.server import WireMetrics
+
+
+class Monitoring:
+    """
+    The registry, its instruments, and what keeps them up to date.
+
+    :ivar program: the instruments of the program itself.
+    :ivar wire: those of the connections.
+    """
+
+    def __init__(self, reactor: Any, config: Config) -> None:
+        # The time at which a series began tells nobody anything here.
+        disable_created_metrics()
+        self._reactor = reactor
+        self._registry = CollectorRegistry()
+        self.program = ProgramMetrics.create(self._registry)
+        self.wire = WireMetrics.create(self._registry, config.peers)
+        self._directories = DirectoryMetrics.create(self._registry, config.directories)
+        self._lag = Lag(self.program.lag, reactor)
+        self._watches: list[tuple[LoopingCall, DiskThreads]] = []
+        self._ports: list[IListeningPort] = []
+
+    def records(self, directory: str, audit: AuditLog | None = None) -> Records:
+        """
+        Where what happens in a directory is kept.
+        """
+        self._directories.add_directory(directory)
+        return Records(directory, self._directories, audit)
+
+    def listen(self, address: str) -> list[IListeningPort]:
+        """
+        Serve metrics at *address*, once the reactor runs.
+
+        :raises ConfigError: that is not possible; the text says why.
+        """
+        in_thread = partial(
+            deferToThreadPool, self._reactor, self._reactor.getThreadPool()
+        )
+        site = metrics_site(self._registry, in_thread, self._reactor)
+        self._ports = open_ports(self._reactor, address, site, METRICS_PORT)
+        return self._ports
+
+    def start(self, directories: Iterable[LocalDirectory]) -> None:
+        """
+        Begin to measure.
+        """
+        self._lag.start()
+        self.watch(directories)
+
+    def watch(self, directories: Iterable[LocalDirectory]) -> None:
+        """
+        Look after these directories, and no longer after those before.
+        """
+        self._unwatch()
+        for directory in directories:
+            threads = DiskThreads(0, 1, f"{directory.name} health")
+            threads.start()
+            in_thread = partial(deferToThreadPool, self._reactor, threads)
+            loop = LoopingCall(Health(directory, in_thread, self._reactor).check)
+            loop.clock = self._reactor
+            loop.start(INTERVAL)
+            self._watches.append((loop, threads))
+
+    def _unwatch(self) -> None:
+        watches, self._watches = self._watches, []
+        for loop, threads in watches:
+            loop.stop()
+            # Not waited for: the disk may hang.
+            threads.adjustPoolsize(0, 0)
+
+    async def stop(self) -> None:
+        """
+        Measure and serve no more.
+        """
+        self._lag.stop()
+        self._unwatch()
+        await DeferredList([maybeDeferred(port.stopListening) for port in self._ports])
