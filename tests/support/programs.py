@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,15 +115,17 @@ class Host:
         ]
         self.config.write_text("\n".join(parts))
 
-    def start(self, *arguments: str) -> None:
+    def start(self, *arguments: str, wrapper: Sequence[str | Path] = ()) -> None:
         """
         Start the daemon, and wait until it listens.
+
+        :param wrapper: what to put in front of the command, such as ``strace``.
         """
         words = ["-n", "--pidfile=", "realized", f"--config={self.config}"]
         words += [f"--address=127.0.0.1:{self.port}", *arguments]
         with self.log.open("ab") as log:
             self.daemon = subprocess.Popen(
-                [PROGRAMS / "twistd", *words],
+                [*wrapper, PROGRAMS / "twistd", *words],
                 cwd=self.folder,
                 env=environment(),
                 stdin=subprocess.DEVNULL,
@@ -207,17 +209,23 @@ class World:
         self.box.stop()
 
     def begin(
-        self, *words: str | Path | bytes, env: Mapping[str, str] = {}, **more: Any
+        self,
+        *words: str | Path | bytes,
+        env: Mapping[str, str] = {},
+        wrapper: Sequence[str | Path] = (),
+        **more: Any,
     ) -> subprocess.Popen[bytes]:
         """
         Start ``realize`` with these words, and ``--config`` after a sub-command.
+
+        :param wrapper: what to put in front of the command, such as ``strace``.
         """
         settings = {"REALIZE_CONFIG": str(self.me.config), **env}
         more.setdefault("stdin", subprocess.DEVNULL)
         more.setdefault("stdout", subprocess.PIPE)
         more.setdefault("stderr", subprocess.PIPE)
         return subprocess.Popen(
-            [PROGRAMS / "realize", *words],
+            [*wrapper, PROGRAMS / "realize", *words],
             cwd=self.folder,
             env=environment(**settings),
             **more,
