@@ -55,7 +55,7 @@ class Line:
     """
     Steps, the coroutines they began, and how the run ends.
 
-    :ivar steps: set once, those nearest the end of the line first.
+    :ivar steps: set by the first coroutine, those nearest the end first.
     :ivar stopping: nothing new is to be begun; what is in progress goes on.
     :ivar error: why the run cannot go on, if so: only removals are begun then, of
         files that are safe already.
@@ -72,15 +72,16 @@ class Line:
     _again: bool = False
     _abandoned: bool = False
 
-    async def run(self) -> None:
+    async def run(self, first: Coroutine[Deferred[Any], Any, None]) -> None:
         """
         Work until nothing is left to do, or :meth:`abandon`.
 
+        :param first: sets the steps.
         :raises RealizeError: what was given to :meth:`fail` or :meth:`abandon`.
         """
         self._over = Deferred(self._cancel)
         try:
-            self.wake()
+            self.start(first)
             await self._over
         finally:
             self._give_up()

@@ -79,39 +79,43 @@ class Mover:
         :raises PeerGone: a connection was lost.
         :raises PeerError: the source cannot be listed.
         """
+        if self._aborted or (self._stopping and not self._pending):
+            return
+        line = self._line = Line(stopping=self._stopping)
+        try:
+            await line.run(self._begin(line, source, destination))
+        finally:
+            self._line = None
+
+    async def _begin(
+        self, line: Line, source: Source, destination: Destination
+    ) -> None:
+        """
+        Make sure that there are two places, and let the line begin.
+        """
         if (await source.place()).overlaps(await destination.place()):
             raise SamePlace(
                 f"{source.name} and {destination.name} are the same directory, or one "
                 "is inside the other"
             )
-        if self._stopping and not self._pending:
-            return
-        waiting = list(self._pending.values())
         if self._walked:
-            self._tally.restart(waiting)
+            self._tally.restart(list(self._pending.values()))
         self._walked = True
         self._window.clear()
-        line = self._line = Line(stopping=self._stopping)
-        try:
-            if self._settings.dry_run:
-                Rehearsal(
-                    line, source, destination, self._settings, self._tally, self._clock
-                )
-            else:
-                Run(
-                    line,
-                    source,
-                    destination,
-                    self._settings,
-                    self._tally,
-                    self._clock,
-                    self._window,
-                    self._pending,
-                )
-            if not self._aborted:
-                await line.run()
-        finally:
-            self._line = None
+        settings, tally, clock = self._settings, self._tally, self._clock
+        if settings.dry_run:
+            Rehearsal(line, source, destination, settings, tally, clock)
+        else:
+            Run(
+                line,
+                source,
+                destination,
+                settings,
+                tally,
+                clock,
+                self._window,
+                self._pending,
+            )
 
     def stop(self) -> None:
         """

@@ -138,3 +138,17 @@ def test_stopping_twice_is_stopping() -> None:
     assert results == []
     scene.mover.abort()
     assert results == [None]
+
+
+def test_abort_while_asking_where_the_stores_are() -> None:
+    """
+    A store that does not answer does not hold up the end.
+    """
+    scene = Scene(delay=(1000.0, 0.0))
+    results: list[object] = []
+    Deferred.fromCoroutine(scene.mover.run(scene.source, scene.destination)).addBoth(
+        results.append
+    )
+    assert results == []
+    scene.mover.abort()
+    assert results == [None]
