@@ -18,7 +18,7 @@ import errno
 import fcntl
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from attrs import frozen
@@ -48,16 +48,19 @@ class HiddenDirectory:
     fd: int
 
     @classmethod
-    def make(cls, directory: int) -> HiddenDirectory:
+    def make(
+        cls, directory: int, lock: Callable[[int, int], None] = fcntl.flock
+    ) -> HiddenDirectory:
         """
         :param directory: descriptor of the directory whose files are to be hidden.
+        :param lock: ``flock``, or in a test something before which something happens.
         :raises OSError: it cannot be made here, or not be locked.
         """
         while True:
             name = HIDDEN_PREFIX + _hex_digits()
             os.mkdir(name, 0o700, dir_fd=directory)
             try:
-                fd = _open_locked(directory, name)
+                fd = _open_locked(directory, name, lock)
             except OSError:
                 os.rmdir(name, dir_fd=directory)
                 raise
@@ -140,7 +143,9 @@ def empty_abandoned(directory: int, name: bytes) -> Iterator[tuple[bytes, bytes]
         os.close(fd)
 
 
-def _open_locked(directory: int, name: bytes) -> int | None:
+def _open_locked(
+    directory: int, name: bytes, lock: Callable[[int, int], None] = fcntl.flock
+) -> int | None:
     """
     :returns: a descriptor with the lock, or None if somebody else has it, or removed
         the directory meanwhile.
@@ -150,7 +155,7 @@ def _open_locked(directory: int, name: bytes) -> int | None:
     except FileNotFoundError:
         return None
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         now = os.stat(name, dir_fd=directory, follow_symlinks=False)
         if os.path.samestat(now, os.fstat(fd)):
             return fd

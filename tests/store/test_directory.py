@@ -11,7 +11,7 @@ from twisted.logger import capturedLogs
 
 from realize.config import DirectorySettings
 from realize.errors import DirectoryGone, NameTaken, NoSuchFile, UnsafePath
-from realize.model import Offer
+from realize.model import Offer, Prefix
 from realize.store.directory import LocalDirectory
 from realize.store.identity import Guard
 from tests.store.conftest import as_nobody
@@ -182,8 +182,6 @@ def test_one_warning(public):
     directory = LocalDirectory(
         "inbox", DirectorySettings(path=public), InlineReactor(), InlineThreads()
     )
-    from realize.model import Prefix
-
     with as_nobody(), capturedLogs() as events:
         for _ in range(2):
             store = result_of(directory.open_source(settle_ns=0))
@@ -206,8 +204,6 @@ def test_settling(public):
     directory = LocalDirectory(
         "inbox", DirectorySettings(path=public), InlineReactor(), InlineThreads()
     )
-    from realize.model import Prefix
-
     codes = []
     with as_nobody():
         for options in ({}, {"settle_ns": 0}):

@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -302,8 +303,6 @@ def test_no_file_any_more(file, no_leases, what):
     elif what == "pipe":
         os.mkfifo(file)
     else:
-        import socket
-
         here = os.getcwd()
         os.chdir(file.parent)  # the path may be too long for a socket
         socket.socket(socket.AF_UNIX).bind("file")

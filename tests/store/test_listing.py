@@ -470,6 +470,32 @@ def test_hidden_directory_of_somebody_else(public):
     assert (notice.path, notice.kind) == (HIDDEN.encode(), "unreadable")
 
 
+@pytest.mark.parametrize("moment", ["removed", "held"])
+def test_listing_comes_before_the_lock(tree, moment):
+    """
+    A new hidden directory that a listing tidies away before it is locked is not used.
+    """
+    directory = os.open(tree, os.O_RDONLY)
+    first = []
+
+    def lock(fd, operation):
+        if not first:
+            first.append(os.path.basename(os.readlink(f"/proc/self/fd/{fd}")))
+            if moment == "removed":
+                os.rmdir(first[0], dir_fd=directory)
+            else:
+                raise BlockingIOError
+        fcntl.flock(fd, operation)
+
+    before = descriptors()
+    hidden = HiddenDirectory.make(directory, lock)
+    assert hidden.name != first[0].encode()
+    assert (tree / os.fsdecode(hidden.name)).is_dir()
+    hidden.remove(directory)
+    assert descriptors() == before
+    os.close(directory)
+
+
 def test_hiding_and_listing_at_the_same_time(tree, root):
     """
     A listing that comes by between the making of a hidden directory and its lock

@@ -25,7 +25,7 @@ from realize.errors import (
 )
 from realize.model import PREFIX_STEP, Digests, Extent, Failure, Prefix, Range
 from realize.store.identity import STEP_NS, Guard
-from realize.store.reading import MAX_MARKS, MAX_OPEN, Reader
+from realize.store.reading import MAX_MARKS, MAX_OPEN, Reader, _OpenFile
 from realize.store.root import Root
 from tests.store.conftest import as_nobody, identity_at, in_a_minute
 from tests.support.requirements import needs
@@ -548,8 +548,6 @@ def test_marks_are_bounded(reader, file):
     """
     A file of any length needs bounded memory for its digests.
     """
-    from realize.store.reading import _OpenFile
-
     opened = _OpenFile(b"file", b"", -1)
     for _ in range(MAX_MARKS + 10):
         opened.add(b"x")

@@ -10,6 +10,7 @@ import pytest
 from blake3 import blake3
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 
 from realize.errors import BadRequest, DirectoryGone, PeerError, SourceChanged
 from realize.model import (
@@ -26,7 +27,7 @@ from realize.model import (
 from realize.store.root import Root
 from realize.store.source import LocalSource
 from realize.store.work import DiskThreads, WorkPool, WorkQueue
-from tests.store.conftest import in_a_minute, names_below
+from tests.store.conftest import identity_at, in_a_minute, names_below
 from tests.support.recording import new_recorder
 from tests.support.threads import QueueReactor, result_of
 
@@ -225,7 +226,6 @@ def test_reading_overtakes_no_removal(tree):
     source = LocalSource(
         Root.open(tree), WorkQueue(pool), 0, "tree", new_recorder(), now_ns=in_a_minute
     )
-    from twisted.internet.defer import Deferred
 
     def begin(operation):
         return Deferred.fromCoroutine(operation)
@@ -295,8 +295,6 @@ def test_nothing_outside_is_touched(tree, source, path, length, offset):
         (tree / "out").symlink_to("..")
         (tree / "sub").mkdir()
         (tree / "sub" / "out").symlink_to("../..")
-    from tests.store.conftest import identity_at
-
     identity = identity_at(outside)
     requests = (
         source.digest([Prefix(path, identity, length)]),
