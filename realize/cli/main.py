@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 COMMANDS: Final = {
     "move": ("realize.cli.move", "Move files: verified, durable, resumable."),
     "demo": ("realize.cli.demo", "Show a whole move on this machine."),
-    "keygen": ("realize.cli.keygen", "Make a private key and print its public one."),
+    "keygen": ("realize.cli.keygen", "Make a private key, and print the public key."),
 }
 
 #: The sub-command that is meant when none is named.

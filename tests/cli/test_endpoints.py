@@ -1,0 +1,122 @@
+"""
+What the words SRC and DST can mean.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from realize.cli.endpoints import LocalPlace, PeerPlace, parse_place
+from realize.config import PeerConfig
+from realize.errors import ConfigError
+
+NAS = PeerConfig("nas", b"n" * 32, "nas.example:9771")
+PEERS = {"nas": NAS, "shy": PeerConfig("shy", b"s" * 32)}
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("word", "directory", "below"),
+    [
+        ("nas:inbox", "inbox", b""),
+        ("nas:inbox/", "inbox", b""),
+        ("nas:inbox/a/b", "inbox", b"a/b"),
+        ("nas:inbox/a/b/", "inbox", b"a/b"),
+        ("nas:inbox/a:b", "inbox", b"a:b"),
+        ("nas:inbox/caf\udce9", "inbox", b"caf\xe9"),
+    ],
+)
+def test_a_directory_of_a_peer(word: str, directory: str, below: bytes) -> None:
+    """
+    PEER:DIRECTORY[/SUBDIR], in both roles, with names as bytes.
+    """
+    for role in ("SRC", "DST"):
+        place = parse_place(word, role, PEERS)
+        assert place == PeerPlace(NAS, directory, below)
+    assert str(parse_place("nas:inbox/a\n", "SRC", PEERS)) == "nas:inbox/a\\x0a"
+
+
+@pytest.mark.parametrize("name", ["nas:inbox", "a b", "-rf", "caf\udce9", "line\n"])
+def test_a_local_path(name: str) -> None:
+    """
+    Anything whose first colon comes after a slash, or that has none.
+    """
+    os.mkdir(name)
+    for role in ("SRC", "DST"):
+        place = parse_place(f"./{name}", role, PEERS)
+        assert place == LocalPlace(os.fsencode(f"./{name}"))
+
+
+def test_a_single_file(tmp_path: Path) -> None:
+    """
+    Its directory, bounded to its name.
+    """
+    Path("one").touch()
+    assert parse_place("one", "SRC", {}) == LocalPlace(b".", b"one")
+    whole = tmp_path / "one"
+    place = parse_place(str(whole), "SRC", {})
+    assert place == LocalPlace(os.fsencode(tmp_path), b"one")
+    assert str(place) == str(whole)
+
+
+def test_a_symbolic_link_to_a_directory_is_followed() -> None:
+    """
+    For the word itself; what is below it is another matter.
+    """
+    os.mkdir("real")
+    os.symlink("real", "link")
+    assert parse_place("link", "SRC", {}) == LocalPlace(b"link")
+    assert parse_place("link", "DST", {}) == LocalPlace(b"link")
+
+
+@pytest.mark.parametrize(
+    ("word", "role", "complaint"),
+    [
+        ("", "SRC", "write '.'"),
+        (
+            "nsa:inbox",
+            "SRC",
+            "no peer 'nsa' in the configuration (did you mean 'nas'?)",
+        ),
+        (
+            "nsa:inbox",
+            "SRC",
+            "for a file of that name on this host write './nsa:inbox'",
+        ),
+        ("c:\x1b[2J", "SRC", "write './c:\\x1b[2J'"),
+        (":inbox", "SRC", "no peer ''"),
+        ("[::1]:inbox", "SRC", "no peer '[::1]'"),
+        ("[::1]", "SRC", "no peer '[::1]'"),
+        ("shy:inbox", "DST", "[peers.shy] has no address"),
+        ("nas:", "DST", "Write nas:DIRECTORY"),
+        ("nas:/inbox", "DST", "Write nas:DIRECTORY"),
+        ("nas:in\tbox", "DST", "not the id of a directory"),
+        ("nas:inbox/../x", "DST", "not a canonical relative path"),
+        ("nas:inbox//x", "DST", "not a canonical relative path"),
+        ("nas:inbox/" + "x" * 5000, "DST", "too long"),
+        ("missing", "SRC", "SRC: missing: No such file or directory"),
+        ("missing", "DST", "it might be a disk that is not mounted"),
+        ("file", "DST", "DST: file: not a directory"),
+        ("file/x", "DST", "DST: file/x: Not a directory"),
+        ("fifo", "SRC", "neither a directory nor a regular file"),
+        ("link", "SRC", "a symbolic link; write the file: "),
+    ],
+)
+def test_what_is_refused(word: str, role: str, complaint: str) -> None:
+    """
+    One line that says what to write.
+    """
+    Path("file").touch()
+    os.mkfifo("fifo")
+    os.symlink("file", "link")
+    with pytest.raises(ConfigError) as caught:
+        parse_place(word, "SRC" if role == "SRC" else "DST", PEERS)
+    assert complaint in str(caught.value)
+    assert str(caught.value).isprintable()

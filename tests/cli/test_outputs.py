@@ -1,0 +1,172 @@
+"""
+What each ``--output`` prints, and where.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from twisted.internet.task import Clock
+
+from realize.cli.exits import Exit
+from realize.cli.outputs import MAX_TROUBLES, JsonOutput, Output, QuietOutput
+from realize.cli.progress import LINE_INTERVAL, LineProgress, can_draw
+from realize.cli.report import Ends, Result
+from realize.cli.terminal import Stream
+from realize.model import File, Notice
+from realize.move.outcome import Outcome, Totals
+from realize.paths import unprintable
+
+ENDS = Ends("/photos", "nas:inbox")
+FAILED = Outcome(b"f", 5, 0, "failed", "destination", "NO_SPACE", "full")
+MOVED = Outcome(b"m", 5, 0, "moved", digest=b"\xab" * 32)
+
+
+class Streams:
+    """
+    Standard output and standard error, to be read.
+    """
+
+    def __init__(self) -> None:
+        self._files = io.StringIO(), io.StringIO()
+        self.out, self.err = map(Stream, self._files)
+
+    @property
+    def said(self) -> tuple[list[str], list[str]]:
+        """
+        Lines so far.
+        """
+        out, err = (file.getvalue().splitlines() for file in self._files)
+        return out, err
+
+
+@pytest.fixture
+def streams() -> Streams:
+    """
+    New ones.
+    """
+    return Streams()
+
+
+def end(output: Output, status: Exit = Exit.MOVED, listed: int = 1) -> None:
+    """
+    The move is over.
+    """
+    totals = Totals(listed=listed, complete=True)
+    output.finished(Result(ends=ENDS, totals=totals, status=status, seconds=1.0))
+
+
+def test_quiet_says_nothing_if_all_is_well(streams: Streams) -> None:
+    """
+    Not even what it skipped on purpose.
+    """
+    output = QuietOutput(streams.out, streams.err)
+    output.started(ENDS)
+    output.noticed(Notice(b"l", "symlink"))
+    output.ended([MOVED])
+    end(output)
+    assert streams.said == ([], [])
+
+
+def test_quiet_says_what_went_wrong(streams: Streams) -> None:
+    """
+    On standard error, with the summary.
+    """
+    output = QuietOutput(streams.out, streams.err)
+    output.started(ENDS)
+    output.noticed(Notice(b"d", "unreadable", "Permission denied"))
+    output.ended([MOVED, FAILED])
+    end(output, Exit.FAILED)
+    out, err = streams.said
+    assert out == []
+    assert err[0] == "realize: unreadable place: d: Permission denied"
+    assert err[1].startswith("realize: failed: f: nas:inbox: full")
+    assert err[2].startswith("Moved 0 files")
+
+
+def test_a_flood_of_trouble_is_cut_short(streams: Streams) -> None:
+    """
+    Of each kind some, and a count of the rest.
+    """
+    output = QuietOutput(streams.out, streams.err)
+    output.started(ENDS)
+    output.ended([FAILED] * (MAX_TROUBLES + 1234))
+    end(output, Exit.FAILED)
+    err = streams.said[1]
+    assert sum(line.startswith("realize: failed: f") for line in err) == MAX_TROUBLES
+    assert "realize: failed: 1,234 more (--output json has them all)" in err
+
+
+def test_json_is_one_object_a_line(streams: Streams) -> None:
+    """
+    Whatever the names hold; and names can be had back.
+    """
+    name = b'a\n\xff\x1b"\\\xe2\x80\xa8'
+    output = JsonOutput(streams.out, streams.err)
+    output.started(ENDS)
+    output.noticed(Notice(name, "symlink"))
+    output.ended([MOVED, FAILED, Outcome(name, 0, 0, "renamed")])
+    output.say("for people")
+    end(output, Exit.FAILED)
+    out, err = streams.said
+    assert err == ["realize: for people"]
+    notice, moved, failed, renamed, summary = map(json.loads, out)
+    assert unprintable(notice["path"]) == unprintable(renamed["path"]) == name
+    assert (moved["outcome"], moved["blake3"], moved["end"]) == (
+        "moved",
+        "ab" * 32,
+        None,
+    )
+    assert (failed["end"], failed["code"], failed["blake3"]) == (
+        "nas:inbox",
+        "NO_SPACE",
+        None,
+    )
+    assert (summary["event"], summary["version"], summary["exit"]) == ("summary", 1, 1)
+
+
+def test_a_line_every_half_minute(streams: Streams) -> None:
+    """
+    On standard error, how far it is; the summary on standard output.
+    """
+    clock = Clock()
+    output = LineProgress(streams.out, streams.err, clock=clock)
+    output.started(ENDS)
+    output.listed([File(b"m", 5 << 20, 0, 0o644, b"i")] * 2)
+    clock.advance(LINE_INTERVAL - 1)
+    assert streams.said == ([], [])
+    output.advanced(5 << 20, b"")
+    output.ended([Outcome(b"m", 5 << 20, 0, "moved")])
+    clock.advance(1)
+    assert streams.said[1] == [
+        "realize: 1 of 2 files, 5 MiB of 10 MiB, 170.7 KiB/s, 30s left"
+    ]
+    for _ in range(10):
+        clock.advance(LINE_INTERVAL / 10)
+    assert len(streams.said[1]) == 2
+    end(output)
+    assert streams.said[0][0].startswith("Moved")
+    assert clock.getDelayedCalls() == []
+
+
+def test_a_stream_that_breaks_is_left_alone(tmp_path: object) -> None:
+    """
+    The first failed write is the last.
+    """
+    with open("/dev/full", "w") as full:
+        stream = Stream(full)
+        stream.line("x")
+        assert stream.broken
+        stream.line("y")
+
+
+@pytest.mark.parametrize(
+    ("term", "expected"), [("xterm", False), ("dumb", False), ("", False)]
+)
+def test_bars_need_a_terminal(streams: Streams, term: str, expected: bool) -> None:
+    """
+    A file is none, whatever TERM says.
+    """
+    assert can_draw(streams.err, {"TERM": term}) is expected
