@@ -55,6 +55,21 @@ class Parts:
         self.steps.append("directory")
 
 
+@define
+class Measuring:
+    """
+    What measures, and stops when all is done.
+    """
+
+    parts: Parts
+
+    async def stop(self) -> None:
+        """
+        Nothing is measured any more.
+        """
+        self.parts.steps.append("measured")
+
+
 def stopping() -> tuple[Parts, Clock, list[object]]:
     """
     A daemon that was told to stop: its parts, its clock, and what stopping came to.
@@ -62,7 +77,8 @@ def stopping() -> tuple[Parts, Clock, list[object]]:
     parts: Any = Parts()
     clock = Clock()
     outcome: list[object] = []
-    daemon = Daemon(clock, parts, parts, [parts])
+    measuring: Any = Measuring(parts)
+    daemon = Daemon(clock, parts, parts, [parts], measuring)
     daemon.running = True
     daemon.stopService().addBoth(outcome.append)
     return parts, clock, outcome
@@ -79,7 +95,7 @@ def test_order() -> None:
         assert outcome == []
         clock.advance(STOP_DEADLINE - 1)
         parts.committed.callback(None)
-        assert parts.steps == ["port", "wire", "committed", "directory"]
+        assert parts.steps == ["port", "wire", "committed", "measured", "directory"]
         assert outcome == [None]
     assert [event["event"] for event in logged] == ["stopping", "stopped"]
     assert clock.getDelayedCalls() == []
