@@ -263,6 +263,10 @@ class Commits:
             raise SyncFailed(f"{printable(path)}: was not durable in this run before")
         try:
             self._fsync(fd)
+            # An XFS that has shut itself down after an error of its disk answers for
+            # a directory that all is well, and has forgotten the names in it.  It
+            # does not answer this.
+            os.fstat(fd)
         except OSError as error:
             raise self._sync_failed(path, error) from None
 
