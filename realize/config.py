@@ -20,7 +20,8 @@ from attrs import Factory, field, frozen
 
 from realize.errors import ConfigError
 from realize.peers import Address, parse_public_key
-from realize.units import parse_size
+from realize.schedule import Schedule
+from realize.units import check_rate, parse_size
 
 T = TypeVar("T")
 
@@ -37,8 +38,8 @@ SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
         "min_free",
         "marker",
     ),
-    "peers.NAME": ("pubkey", "address", "control"),
-    "service": ("address", "metrics_addr"),
+    "peers.NAME": ("pubkey", "address", "control", "send_limit", "receive_limit"),
+    "service": ("address", "metrics_addr", "send_limit", "receive_limit"),
 }
 
 #: Where the configuration is when nobody says otherwise and there is none of the
@@ -102,12 +103,16 @@ class PeerConfig:
     :ivar address: ``HOST:PORT`` where its service listens, checked; None if it is
         only ever the one who connects.
     :ivar control: may read the status of the service and change its limits.
+    :ivar send_limit: on what all its connections together are sent; None for none.
+    :ivar receive_limit: on what they send.
     """
 
     name: str
     public_key: bytes = field(repr=False)
     address: str | None = None
     control: bool = False
+    send_limit: Schedule | None = None
+    receive_limit: Schedule | None = None
 
 
 @frozen
@@ -118,10 +123,14 @@ class ServiceConfig:
     :ivar address: where to listen, as the ``--address`` option takes it; not checked.
     :ivar metrics_addr: where to serve metrics, as ``--metrics-addr`` takes it; not
         checked.
+    :ivar send_limit: on what all connections together are sent; None for none.
+    :ivar receive_limit: on what they send.
     """
 
     address: str | None = None
     metrics_addr: str | None = None
+    send_limit: Schedule | None = None
+    receive_limit: Schedule | None = None
 
 
 @frozen
@@ -190,6 +199,8 @@ def parse_config(text: str, base: Path) -> Config:
         service=ServiceConfig(
             address=service.read("address", _text),
             metrics_addr=service.read("metrics_addr", _text),
+            send_limit=service.read("send_limit", _limit),
+            receive_limit=service.read("receive_limit", _limit),
         ),
     )
 
@@ -242,6 +253,8 @@ def _peer(section: _Section) -> PeerConfig:
         public_key=section.need("pubkey", lambda value: parse_public_key(_text(value))),
         address=section.read("address", lambda value: str(Address.parse(_text(value)))),
         control=section.read("control", _truth) or False,
+        send_limit=section.read("send_limit", _limit),
+        receive_limit=section.read("receive_limit", _limit),
     )
 
 
@@ -274,9 +287,7 @@ class _Section:
         self._values: dict[str, Any] = values
         for name in values:
             if name not in SETTINGS[kind]:
-                raise self.error(
-                    name, f"unknown setting{_did_you_mean(name, SETTINGS[kind])}"
-                )
+                raise self.error(name, f"unknown setting{_hint(name, SETTINGS[kind])}")
 
     @property
     def word(self) -> str:
@@ -345,6 +356,12 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def _hint(name: str, known: Collection[str]) -> str:
+    if name == "limit" and "send_limit" in known:
+        return '; which way? Write "send_limit", "receive_limit", or both'
+    return _did_you_mean(name, known)
+
+
 def _did_you_mean(word: str, known: Collection[str]) -> str:
     close = difflib.get_close_matches(word, known, n=1)
     return f'; did you mean "{close[0]}"?' if close else ""
@@ -366,6 +383,15 @@ def _size(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     return parse_size(_text(value))
+
+
+def _limit(value: object) -> Schedule:
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    schedule = Schedule.parse(_text(value))
+    for rate in (schedule.otherwise, *(span.rate for span in schedule.spans)):
+        check_rate(rate)
+    return schedule
 
 
 def _mode(value: object, example: str, most: int) -> int:

@@ -15,6 +15,10 @@ from typing import Final
 #: Largest size or rate: what fits a signed 64-bit number.
 MAX_SIZE: Final = 2**63 - 1
 
+#: Slowest and fastest limit that can be set, in bytes per second.
+MIN_RATE: Final = 128
+MAX_RATE: Final = 1 << 50
+
 #: Longest duration, in seconds: a hundred years of 365 days.
 MAX_DURATION: Final = 100 * 365 * 86400
 
@@ -67,6 +71,18 @@ def parse_rate(text: str) -> int | None:
             f'must be more than zero (to lift the limit: "off"), got {text.strip()}'
         )
     return rate
+
+
+def check_rate(rate: int | None) -> None:
+    """
+    Whether *rate*, in bytes per second, can be a limit; None for none.
+
+    :raises ValueError: it cannot; says what can.
+    """
+    if rate is not None and not MIN_RATE <= rate <= MAX_RATE:
+        raise ValueError(
+            f"a limit is {MIN_RATE} to {MAX_RATE} bytes per second, or off; got {rate}"
+        )
 
 
 def parse_duration(text: str) -> float:

@@ -16,9 +16,7 @@ from typing import Final
 from attrs import define, field, validators
 from twisted.internet.interfaces import IReactorTime
 
-#: Slowest and fastest limit that can be set, in bytes per second.
-MIN_RATE: Final = 128
-MAX_RATE: Final = 1 << 50
+from realize.units import check_rate
 
 #: How many seconds' worth of bytes idle time can save up.  It has to cover the longest
 #: time for which the reactor may be busy with something else, or high rates are not
@@ -128,14 +126,11 @@ class Limit:
         :param rate: bytes per second.
         :raises ValueError: outside :data:`MIN_RATE` to :data:`MAX_RATE`.
         """
+        check_rate(rate)
         if rate is None:
             self._claims.pop(party, None)
-        elif MIN_RATE <= rate <= MAX_RATE:
-            self._claims[party] = rate
         else:
-            raise ValueError(
-                f"a limit is {MIN_RATE} to {MAX_RATE} bytes per second, got {rate}"
-            )
+            self._claims[party] = rate
         self._apply()
 
     def claimed(self, party: Hashable) -> int | None:

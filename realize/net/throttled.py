@@ -41,6 +41,28 @@ QUEUE_BYTES: Final = 64 * 1024
 #: of the limit keeps to it by itself, and what is read here is for one who does not.
 RECEIVE_SLACK: Final = 0.1
 
+#: Least that is read at once under a limit, in bytes.
+SMALLEST_READ: Final = 1024
+
+
+def _nobody_listens() -> None:
+    """
+    For connections whose owner does not want to know of changes.
+    """
+
+
+def throttled_below(transport: Any) -> ThrottledConnection:
+    """
+    The throttled connection below a TLS transport.
+
+    :raises TypeError: there is none.
+    """
+    while isinstance(transport, ProtocolWrapper):
+        if isinstance(transport, ThrottledConnection):
+            return transport
+        transport = transport.transport
+    raise TypeError("nothing limits this transport: there is no ThrottledConnection")
+
 
 class Shared:
     """
@@ -61,10 +83,17 @@ class _WriteShaper:
     :ivar waited: seconds for which bytes were held back by a limit.
     """
 
-    def __init__(self, transport: Any, clock: IReactorTime, idle: Callable[[], None]):
+    def __init__(
+        self,
+        transport: Any,
+        clock: IReactorTime,
+        idle: Callable[[], None],
+        changed: Callable[[], None],
+    ) -> None:
         self._transport = transport
         self._clock = clock
         self._idle = idle
+        self._changed = changed
         self._queue: deque[memoryview] = deque()
         self._queued = 0
         self._reserved = 0
@@ -141,6 +170,7 @@ class _WriteShaper:
         self._release()
         self._limited = self.passage.rate is not None
         self._pump()
+        self._changed()
 
     def _release(self) -> None:
         if self._timer is not None:
@@ -205,6 +235,8 @@ class ThrottledConnection(ProtocolWrapper):
 
     :ivar own: the limits of this connection alone.
     :ivar received: bytes that have arrived so far.
+    :ivar held: seconds for which a limit has held back reading.
+    :ivar limits_changed: called after every change of a limit that holds here.
     """
 
     factory: ThrottledFactory
@@ -214,14 +246,19 @@ class ThrottledConnection(ProtocolWrapper):
         self._clock = factory.clock
         self.own = Shared(self._clock)
         self.received = 0
+        self.held = 0.0
+        self.limits_changed: Callable[[], None] = _nobody_listens
         self._closing = False
         self._paused_above = False
         self._read_timer: IDelayedCall | None = None
+        self._read_timer_since = 0.0
 
     def makeConnection(self, transport: ITransport) -> None:
         # ITransport alone says nothing of producers; what TCP gives is both.
         self._below = cast(Any, transport)
-        self._out = _WriteShaper(transport, self._clock, self._drained)
+        self._out = _WriteShaper(
+            transport, self._clock, self._drained, self._send_limits_changed
+        )
         self._in = Passage((), self._receive_limits_changed)
         self._below.registerProducer(self._out, True)
         for shared in (self.own, *self.factory.shared):
@@ -359,10 +396,11 @@ class ThrottledConnection(ProtocolWrapper):
         if wait <= RECEIVE_SLACK or self._out.exempt or self._read_timer is not None:
             return
         self._below.pauseProducing()
+        self._read_timer_since = self._clock.seconds()
         self._read_timer = self._clock.callLater(wait, self._read_again)
 
     def _read_again(self) -> None:
-        self._read_timer = None
+        self._end_read_timer()
         if not self._paused_above:
             self._below.resumeProducing()
 
@@ -370,14 +408,37 @@ class ThrottledConnection(ProtocolWrapper):
         if self._read_timer is None:
             return False
         self._read_timer.cancel()
-        self._read_timer = None
+        self._end_read_timer()
         return True
 
+    def _end_read_timer(self) -> None:
+        if self._read_timer is not None:
+            self._read_timer = None
+            self.held += self._clock.seconds() - self._read_timer_since
+
+    def _send_limits_changed(self) -> None:
+        self.limits_changed()
+
     def _receive_limits_changed(self) -> None:
+        self._fit_reads()
         if self._stop_read_timer():
             self._hold_reading()
             if self._read_timer is None:
                 self._read_again()
+        self.limits_changed()
+
+    def _fit_reads(self) -> None:
+        """
+        Have so little read at once that paying for it does not take long.
+        """
+        if hasattr(self._below, "bufferSize"):
+            rate = self._in.rate
+            whole = type(self._below).bufferSize
+            self._below.bufferSize = (
+                whole
+                if rate is None
+                else max(SMALLEST_READ, min(whole, int(rate * RECEIVE_SLACK)))
+            )
 
 
 class ThrottledFactory(WrappingFactory[ThrottledConnection]):

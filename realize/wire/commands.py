@@ -39,6 +39,7 @@ from realize.model import (
 )
 from realize.observe.metrics import CommandMetrics
 from realize.wire.payload import Malformed, Payload, Unsigned
+from realize.wire.status import Status, Throttle
 
 #: The version of the protocol.  Both ends must have the same.
 VERSION: Final = 1
@@ -367,6 +368,75 @@ class Finishing(Request):
         (b"payload", Payload(Annotated[list[Finish], _Max])),
     ]
     response = [(b"payload", Payload(list[Finished | Failure]))]
+
+
+class SetThrottle(Request):
+    """
+    Set or lift limits on what the answering end sends and receives.
+
+    Anybody may limit their own connection, which never raises a limit that the other
+    end has set: the smallest holds.  Anything else takes the right control, and
+    replaces what was set before, by the configuration too.  Either end may ask; a
+    client is asked about its own connection only.
+
+    What is queued already obeys the new limit.  Safe to repeat.
+
+    :param scope: ``connection``, ``peer`` or ``service``.
+    :param name: of the peer, for the scope ``peer``; otherwise left out.
+    :param connection: number of the connection, for the scope ``connection``; left
+        out for the own one.
+    :param send: bytes per second, 128 to 2^50, in decimal digits, or ``off``; left
+        out, this limit stays as it is.
+    :param receive: the same.
+    :param seconds: for which it holds, at least 1, then what held before does; left
+        out for good.
+    :returns: ``payload``, the :class:`~realize.wire.status.Throttle` that holds now.
+    :raises BadRequest: something is not valid, the text says what is, or more than 10
+        changes were asked for within a second; no limit has changed.
+    :raises NotAllowed: that takes the right control.
+    """
+
+    arguments = [
+        (b"scope", amp.Unicode()),
+        (b"name", amp.Unicode(optional=True)),
+        (b"connection", Unsigned(optional=True)),
+        (b"send", amp.Unicode(optional=True)),
+        (b"receive", amp.Unicode(optional=True)),
+        (b"seconds", Unsigned(optional=True)),
+    ]
+    response = [(b"payload", Payload(Throttle))]
+
+
+class GetThrottle(Request):
+    """
+    The limits of one scope.  Anybody may ask about their own connection; anything else
+    takes the right control.
+
+    :param scope: as for :class:`SetThrottle`.
+    :param name: the same.
+    :param connection: the same.
+    :returns: ``payload``, a :class:`~realize.wire.status.Throttle`.
+    :raises BadRequest: there is no such scope, peer or connection.
+    :raises NotAllowed: that takes the right control.
+    """
+
+    arguments = [
+        (b"scope", amp.Unicode()),
+        (b"name", amp.Unicode(optional=True)),
+        (b"connection", Unsigned(optional=True)),
+    ]
+    response = [(b"payload", Payload(Throttle))]
+
+
+class GetStatus(Request):
+    """
+    What the server is doing: limits, connections, directories.  Right: control.
+
+    :returns: ``payload``, a :class:`~realize.wire.status.Status`.
+    :raises NotAllowed: no such right.
+    """
+
+    response = [(b"payload", Payload(Status))]
 
 
 #: Every command, by its name on the wire.

@@ -11,6 +11,8 @@ from attrs import define
 from twisted.internet.interfaces import IReactorTime
 from txaio.tx import make_logger
 
+from realize.observe.events import Event
+
 #: Most lines a second because of one peer.
 LINES_PER_SECOND: Final = 10
 
@@ -50,6 +52,13 @@ class Complaints:
         """
         if self._may_log(peer):
             self.log.warn("Refused {peer}: {why}.", peer=peer, why=why)
+
+    def tell(self, peer: str, event: Event, **fields: object) -> None:
+        """
+        Log an event that a peer has caused.
+        """
+        if self._may_log(peer):
+            event.log(self.log, **fields)
 
     def failed(self, peer: str, command: str, failure: object) -> None:
         """

@@ -36,6 +36,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from realize.errors import InternalError, PeerError, PeerGone, RealizeError
+from realize.net.throttled import ThrottledConnection, throttled_below
 from realize.net.tls import close_transport
 from realize.observe.metrics import CommandMetrics
 from realize.wire import commands
@@ -64,6 +65,13 @@ KEEPALIVE_IDLE: Final = 60
 KEEPALIVE_INTERVAL: Final = 10
 KEEPALIVE_COUNT: Final = 6
 
+#: Bytes that TCP takes beyond what it has sent.  More would only lie there: out of
+#: reach of a limit that changes, and in front of what is written later.
+UNSENT: Final = 256 * 1024
+
+#: The option's number on Linux; Python's module has no name for it.
+TCP_NOTSENT_LOWAT: Final = 25
+
 _LONGEST_NAME = max(map(len, commands.COMMANDS)) + 64
 
 # Pieces of a payload that are kept apart until all are there.  A peer that sends them
@@ -85,6 +93,7 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
     :param budget: what all connections of the process may hold together.
     :param metrics: where requests are counted.
     :ivar peer: who is at the other end, for people.
+    :ivar throttled: the connection below TLS, with its limits.
     :ivar heard: when something last arrived, by the clock.
     :ivar progress: when something other than a sign of life last arrived.
     :ivar ended: whether the connection is closed, or about to be.
@@ -100,6 +109,7 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
     ) -> None:
         amp.BoxDispatcher.__init__(self, self)
         self._metrics = metrics
+        self.throttled: ThrottledConnection
         self.clock = clock
         self.complaints = complaints
         self.peer = "unknown peer"
@@ -120,6 +130,7 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
 
     def connectionMade(self) -> None:
         transport: Any = self.transport
+        self.throttled = throttled_below(transport)
         _tune(transport)
         self._intake = Intake(transport, self.clock, self._budget, self._read_on)
         self._outbox = Outbox(transport, self._intake.unread_changed)
@@ -134,8 +145,10 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
 
     def greeted(self) -> None:
         """
-        The first command was answered: from now on both sides show signs of life.
+        The first command was answered: from now on both sides show signs of life,
+        and keep to the limits.
         """
+        self.throttled.begin_holding()
         self._beat()
 
     def close(self) -> None:
@@ -441,5 +454,6 @@ def _tune(transport: Any) -> None:
             (socket.TCP_KEEPIDLE, KEEPALIVE_IDLE),
             (socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL),
             (socket.TCP_KEEPCNT, KEEPALIVE_COUNT),
+            (TCP_NOTSENT_LOWAT, UNSENT),
         ):
             handle.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -18,15 +18,21 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError, ConnectionDone
 from twisted.internet.interfaces import (
     IDelayedCall,
-    IProtocolFactory,
     IReactorTime,
     IStreamClientEndpoint,
 )
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.python.failure import Failure
 
-from realize.errors import Incompatible, PeerGone, PeerRefused, RealizeError
+from realize.errors import (
+    BadRequest,
+    Incompatible,
+    PeerGone,
+    PeerRefused,
+    RealizeError,
+)
 from realize.net.keys import public_bytes
+from realize.net.throttled import Shared, ThrottledConnection, ThrottledFactory
 from realize.net.tls import client_factory, connection_error
 from realize.observe.metrics import CommandMetrics
 from realize.peers import public_key_text
@@ -35,7 +41,8 @@ from realize.wire.commands import Granted, Greeting
 from realize.wire.complaints import Complaints
 from realize.wire.flow import Budget
 from realize.wire.link import Link
-from realize.wire.payload import Malformed, Unpacked
+from realize.wire.payload import Malformed, Unpacked, pack
+from realize.wire.status import Status, Throttle, rate_text, read_rates
 from realize.wire.stores import RemoteDestination, RemoteSource, store_name
 
 #: A request that does not touch the data of files fails once nothing has come back,
@@ -111,6 +118,35 @@ class ClientLink(Link):
         kind = PeerGone if again else PeerRefused
         self._why = self._why or kind(f"{self.peer}: {text}")
         return {}
+
+    @commands.SetThrottle.responder
+    def set_throttle(
+        self,
+        scope: str,
+        name: str | None,
+        connection: int | None,
+        send: str | None,
+        receive: str | None,
+        seconds: int | None,
+    ) -> dict[str, Any]:
+        if scope != "connection" or (name, connection, seconds) != (None, None, None):
+            raise BadRequest("only this connection can be limited here, and for good")
+        own = self.throttled.own
+        rates = read_rates(send=send, receive=receive)
+        for direction, limit in (("send", own.send), ("receive", own.receive)):
+            if direction in rates:
+                limit.claim("peer", rates[direction])
+        return {
+            "payload": pack(
+                Throttle(
+                    "connection",
+                    send=own.send.rate,
+                    receive=own.receive.rate,
+                    effective_send=self.throttled.send_rate,
+                    effective_receive=self.throttled.receive_rate,
+                )
+            )
+        }
 
     # -- the end
 
@@ -249,6 +285,85 @@ class Connection:
         name = store_name(self.peer, directory, below)
         return RemoteDestination(self, name, answer["store"], answer["payload"].head)
 
+    # -- limits
+
+    @property
+    def throttled(self) -> ThrottledConnection:
+        """
+        This end of it, below TLS, with its limits.
+        """
+        return self._link.throttled
+
+    async def set_throttle(
+        self,
+        scope: str = "connection",
+        *,
+        name: str | None = None,
+        connection: int | None = None,
+        rates: Mapping[str, int | None],
+        seconds: int | None = None,
+    ) -> Throttle:
+        """
+        Set or lift limits at the other end.
+
+        :param name: of a peer, for the scope ``peer``.
+        :param connection: a number, for the scope ``connection``; None for this one.
+        :param rates: bytes per second by direction as the other end sees it, ``send``
+            and ``receive``; None lifts a limit.
+        :param seconds: for which they hold; None for good.
+        :returns: what holds now.
+        :raises PeerError: as :class:`~realize.wire.commands.SetThrottle`.
+        :raises PeerGone: the connection was lost.
+        """
+        texts = {way: rate_text(rate) for way, rate in rates.items()}
+        answer = await self.ask(
+            commands.SetThrottle,
+            quick=True,
+            scope=scope,
+            name=name,
+            connection=connection,
+            send=texts.get("send"),
+            receive=texts.get("receive"),
+            seconds=seconds,
+        )
+        throttle: Throttle = answer["payload"].head
+        return throttle
+
+    async def get_throttle(
+        self,
+        scope: str = "connection",
+        *,
+        name: str | None = None,
+        connection: int | None = None,
+    ) -> Throttle:
+        """
+        The limits of one scope at the other end.
+
+        :raises PeerError: as :class:`~realize.wire.commands.GetThrottle`.
+        :raises PeerGone: the connection was lost.
+        """
+        answer = await self.ask(
+            commands.GetThrottle,
+            quick=True,
+            scope=scope,
+            name=name,
+            connection=connection,
+        )
+        throttle: Throttle = answer["payload"].head
+        return throttle
+
+    async def get_status(self) -> Status:
+        """
+        What the peer is doing.
+
+        :raises NotAllowed: this host has not the right ``control`` there.
+        :raises PeerGone: the connection was lost.
+        """
+        status: Status = (await self.ask(commands.GetStatus, quick=True))[
+            "payload"
+        ].head
+        return status
+
     async def close(self) -> None:
         """
         Close it, and with it all stores.  Returns once it is closed.
@@ -263,8 +378,8 @@ async def connect(
     peer_key: bytes,
     token: bytes,
     clock: IReactorTime,
-    below: Callable[[IProtocolFactory], IProtocolFactory] = lambda factory: factory,
     metrics: CommandMetrics | None = None,
+    limits: Shared | None = None,
 ) -> Connection:
     """
     Connect to a peer and wait until it has let us in.
@@ -273,8 +388,8 @@ async def connect(
     :param peer_name: what this host's configuration calls the peer.
     :param peer_key: the public key that it must have, 32 bytes.
     :param token: 16 random bytes, the same for each connection of a session.
-    :param below: puts a layer between TLS and the network.
     :param metrics: where requests are counted; by default, where nobody looks.
+    :param limits: what the connection obeys beside its own limits; by default none.
     :raises PeerGone: it could not be reached; trying again later can help.
     :raises PeerRefused: it does not want us, or is not who we expected; says what to
         do.
@@ -287,7 +402,9 @@ async def connect(
     factory.noisy = False
     secured = client_factory(factory, private_key, peer_key, clock)
     try:
-        await endpoint.connect(below(secured))
+        await endpoint.connect(
+            ThrottledFactory(secured, clock, limits or Shared(clock))
+        )
     except (ConnectError, OSError):
         why = connection_error(Failure())
         raise PeerGone(f"{peer_name}: cannot connect: {why}") from None

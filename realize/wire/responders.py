@@ -218,6 +218,15 @@ class Responders(Link):
         for each in waiting:
             each.callback(None)
 
+    def store_names(self) -> list[str]:
+        """
+        What is open, for people.
+        """
+        return [
+            f"{'take' if isinstance(each, _OpenSource) else 'put'} {each.directory}"
+            for each in self._open.values()
+        ]
+
     # -- rights
 
     def _require(self, directory: str, right: str) -> Granted:

@@ -8,22 +8,25 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, Literal
 
 from attrs import frozen
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from prometheus_client import CollectorRegistry
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.interfaces import IAddress, IProtocolFactory, IReactorTime
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.python.failure import Failure
 from txaio.tx import make_logger
 
 from realize.errors import RealizeError
-from realize.net.tls import RefusalReason, peer_public_key
+from realize.net.limits import Limits
+from realize.net.throttled import ThrottledFactory
+from realize.net.tls import RefusalReason, peer_public_key, server_factory
 from realize.observe.metrics import CommandMetrics, ConnectionMetrics
 from realize.observe.recorder import Party
 from realize.wire import commands
 from realize.wire.complaints import Complaints
 from realize.wire.flow import MAX_REQUESTS, Budget
 from realize.wire.payload import MAX_PAYLOAD, pack
-from realize.wire.responders import Responders, Service
+from realize.wire.control import Control, ControlledService, Teller
 
 #: Connections of one peer, and in all.
 MAX_CONNECTIONS_PER_PEER: Final = 16
@@ -54,7 +57,7 @@ class WireMetrics:
         )
 
 
-class ServerLink(Responders):
+class ServerLink(Control):
     """
     A connection of a client.
 
@@ -75,6 +78,8 @@ class ServerLink(Responders):
             factory.metrics.commands,
         )
         self._factory = factory
+        self.limits = factory.limits
+        self.everybody = factory
         self._welcomed = False
         self.address = _address_text(address)
         self.peer = self.address
@@ -120,6 +125,12 @@ class ServerLink(Responders):
             self.software = answer["software"]
             self._welcomed = self._factory.joined(self)
             if self._welcomed:
+                self.session = self.limits.joined(
+                    self.throttled,
+                    self.peer,
+                    (self.key, self.token),
+                    Teller(self).tell,
+                )
                 self.greeted()
                 counts = self._factory.metrics.connections
                 counts.opened.labels(self.peer).inc()
@@ -140,6 +151,13 @@ class ServerLink(Responders):
             f"{commands.VERSION}: update realize {older}",
         )
         self.close()
+
+    @property
+    def is_welcomed(self) -> bool:
+        """
+        Whether the peer was let in.
+        """
+        return self._welcomed
 
     def may_ask(self, command: type[commands.Request] | None) -> bool:
         return self._welcomed
@@ -162,6 +180,7 @@ class ServerLink(Responders):
         super().connectionLost(reason)
         self._factory.left(self)
         if self._welcomed:
+            self.limits.left(self.session, self.throttled)
             self._factory.metrics.connections.open.labels(self.peer).dec()
             self.log.info(
                 "{peer} left after {elapsed:.0f} s.",
@@ -177,6 +196,8 @@ class ServerFactory(Factory):
     :param service: what is offered, and to whom.
     :param identify: the public key that the peer has proved to have.
     :ivar metrics: by default, where nobody looks.
+    :ivar limits: by default, none.
+    :ivar since: when it was made, by the clock.
     :ivar links: the connections that there are.
     """
 
@@ -184,11 +205,14 @@ class ServerFactory(Factory):
 
     def __init__(
         self,
-        service: Service,
+        service: ControlledService,
         clock: IReactorTime,
         identify: Callable[[Any], bytes] = peer_public_key,
         metrics: WireMetrics | None = None,
+        limits: Limits | None = None,
     ) -> None:
+        self.limits = limits or Limits(clock)
+        self.since = clock.seconds()
         self.metrics = metrics or WireMetrics.create(CollectorRegistry(), ())
         self.service = service
         self.clock = clock
@@ -201,6 +225,27 @@ class ServerFactory(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> ServerLink:
         return ServerLink(self, addr)
+
+    def listening(self, key: Ed25519PrivateKey) -> IProtocolFactory:
+        """
+        What to listen with: this factory, above TLS, above the limits.
+
+        :param key: of this host.
+        """
+        secured = server_factory(
+            self, key, self.is_allowed, self.clock, self.refused
+        )
+        return ThrottledFactory(secured, self.clock, self.limits.service.shared)
+
+    def connections(self) -> list[ServerLink]:
+        """
+        Those that were welcomed and not lost.
+        """
+        return [
+            link
+            for link in self.links
+            if link.is_welcomed and link.session.connection is link.throttled
+        ]
 
     def is_allowed(self, key: bytes) -> bool:
         """

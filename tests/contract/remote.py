@@ -18,7 +18,6 @@ from twisted.python.threadpool import ThreadPool
 
 from realize.config import DirectorySettings
 from realize.net.keys import public_bytes
-from realize.net.tls import server_factory
 from realize.store.directory import LocalDirectory
 from realize.store.interface import Destination, Source
 from realize.wire.commands import Granted
@@ -147,14 +146,8 @@ class TlsPair(RemotePair):
         client_key = Ed25519PrivateKey.generate()
         service.peers = {public_bytes(client_key): PEER}
         self._factory = ServerFactory(service, clock)
-        secured = server_factory(
-            self._factory,
-            server_key,
-            self._factory.is_allowed,
-            clock,
-            self._factory.refused,
-        )
-        self._port = clock.listenTCP(0, secured, interface="127.0.0.1")
+        listening = self._factory.listening(server_key)
+        self._port = clock.listenTCP(0, listening, interface="127.0.0.1")
         self.connection = self.run(
             connect(
                 endpoints.TCP4ClientEndpoint(

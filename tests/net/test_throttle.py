@@ -12,14 +12,13 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from realize.net.throttle import (
-    MAX_RATE,
     MAX_SLICE,
-    MIN_RATE,
     MIN_SLICE,
     Limit,
     Passage,
     TokenBucket,
 )
+from realize.units import MAX_RATE, MIN_RATE
 
 takes = st.lists(
     st.tuples(st.floats(0, 100, allow_nan=False), st.integers(1, 4 * 1024 * 1024)),

@@ -9,13 +9,17 @@ from typing import Any, TypeVar
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocol
+from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 
+from realize.net.throttled import Shared, ThrottledFactory
 from realize.observe.recorder import LOCAL, Party
 from realize.store.interface import Destination, Source
 from realize.wire.commands import Granted
 from realize.wire.remote import ClientLink, Connection
 from realize.wire.server import ServerFactory, ServerLink
+from realize.wire.status import DirectoryStatus
 from tests.support.stores import Disk, Link, MemoryDestination, MemorySource
 from tests.support.transports import Connected, Stranger
 
@@ -73,6 +77,7 @@ class MemoryService:
 
     clock: Clock
     peers: dict[bytes, str] = field(factory=lambda: {LAPTOP: "laptop"})
+    controllers: set[str] = field(factory=set)
     rights: dict[str, dict[str, Granted]] = field(factory=dict)
     directories: dict[str, MemoryDirectory] = field(factory=dict)
 
@@ -87,6 +92,18 @@ class MemoryService:
         What a peer may use.
         """
         return self.rights.get(peer, {})
+
+    def may_control(self, peer: str) -> bool:
+        """
+        Whether a peer may control the service.
+        """
+        return peer in self.controllers
+
+    async def status(self) -> list[DirectoryStatus]:
+        """
+        The directories, with nothing to say about them.
+        """
+        return [DirectoryStatus(name, "", 0, 0, 0, []) for name in self.directories]
 
     def directory(self, name: str) -> MemoryDirectory:
         """
@@ -138,14 +155,26 @@ class Net:
         """
         link = kind(self.clock, "archive", "OWN-KEY", token)
         server = self.factory.buildProtocol(Stranger())
-        wires = Connected(link, server, self.clock, segment, size)
-        self._keys[wires.server_end] = key
+        ends = (
+            self._throttled(link),
+            self._throttled(server, self.factory.limits.service.shared),
+        )
+        wires = Connected(*ends, self.clock, segment, size)
+        self._keys[server.transport] = key
         client = Client(link, server, wires)
         link.handshakeCompleted()
         server.handshakeCompleted()
         if pump:
             wires.pump()
         return client
+
+    def _throttled(self, protocol: IProtocol, *shared: Shared) -> IProtocol:
+        factory = ThrottledFactory(
+            Factory.forProtocol(lambda: protocol), self.clock, *shared
+        )
+        connection = factory.buildProtocol(Stranger())
+        assert connection is not None
+        return connection
 
 
 @define

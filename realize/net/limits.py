@@ -1,0 +1,569 @@
+"""
+The limits of a service: who set what, for how long, and who gets which share.
+
+Three scopes: the service (all connections), a peer (all of its connections), and a
+connection, which is a session, so that a reconnect changes nothing.  A send passes
+the limits of all three.
+
+Several parties have a say on each limit, and the smallest holds:
+
+- the *administrator*: what the configuration says, or its schedule, until somebody
+  with the right to says something else;
+- the *peer*, about its own connections;
+- the *share* that a connection has of a wider limit on what is received.
+
+What is received is limited by whoever sends it: its share is passed on to each peer,
+and divided anew every second.  It is enforced here too, for each connection, so that
+a peer who does not care gains nothing.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Final, Literal
+
+from attrs import define, field, frozen
+from prometheus_client import CollectorRegistry
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from txaio.tx import make_logger
+
+from realize.config import Config
+from realize.net.shares import Want, divide, worth_telling
+from realize.net.throttle import Limit
+from realize.net.throttled import Shared, ThrottledConnection
+from realize.observe.events import LIMIT_CHANGED
+from realize.observe.limit_metrics import LimitMetrics
+from realize.schedule import Schedule
+from realize.units import check_rate
+
+Direction = Literal["send", "receive"]
+Party = Literal["administrator", "peer"]
+
+DIRECTIONS: Final[tuple[Direction, ...]] = ("send", "receive")
+
+#: Seconds between divisions of what may be received.
+PERIOD: Final = 1.0
+
+#: Seconds for which the limits of a session outlive its connection, and of how many.
+KEPT_SECONDS: Final = 600.0
+KEPT_SESSIONS: Final = 256
+
+#: Most changes of limits in a second that one peer may ask for.
+CHANGES_PER_SECOND: Final = 10
+
+_OFF: Final = Schedule((), None)
+
+
+@frozen
+class _Word:
+    """
+    What somebody said about a limit.
+    """
+
+    rate: int | None
+    by: str
+
+
+@define(eq=False)
+class Setting:
+    """
+    What one party says about one limit.
+
+    What was said for a time wins over what was said for good, and that over the
+    configuration.
+    """
+
+    _limit: Limit
+    _party: Party
+    _clock: IReactorTime
+    _report: Callable[[int | None, int | None, str], None]
+    _configured: _Word = _Word(None, "")
+    _lasting: _Word | None = None
+    _passing: _Word | None = None
+    _end: IDelayedCall | None = None
+
+    @property
+    def word(self) -> _Word:
+        """
+        What holds now.
+        """
+        return self._passing or self._lasting or self._configured
+
+    @property
+    def seconds_left(self) -> float | None:
+        """
+        How long it holds; None for as long as nobody says otherwise.
+        """
+        if self._end is None:
+            return None
+        return max(0.0, self._end.getTime() - self._clock.seconds())
+
+    def say(self, rate: int | None, seconds: float | None, by: str) -> None:
+        """
+        Set a limit, or lift it with None.
+
+        :param seconds: for which it holds, then what held before does; None for good.
+        :raises ValueError: *rate* is out of range; what held before still does.
+        """
+        check_rate(rate)
+        before = self.word.rate
+        self._stop()
+        if seconds is None:
+            self._lasting = _Word(rate, by)
+        else:
+            self._passing = _Word(rate, by)
+            self._end = self._clock.callLater(seconds, self._over)
+        self._apply(before, by)
+
+    def configure(self, rate: int | None, by: str) -> None:
+        """
+        What holds as long as nobody says anything else.
+        """
+        before = self.word.rate
+        self._configured = _Word(rate, by)
+        self._apply(before, by)
+
+    def forget(self) -> None:
+        """
+        Back to what was configured.
+        """
+        before = self.word.rate
+        self._stop()
+        self._lasting = None
+        self._apply(before, self._configured.by)
+
+    def stop(self) -> None:
+        """
+        Nothing more will be asked of it: no timer is left.
+        """
+        self._stop()
+
+    def _over(self) -> None:
+        before, by = self.word.rate, self.word.by
+        self._end = self._passing = None
+        self._apply(before, f"the end of what {by} set for a time")
+
+    def _stop(self) -> None:
+        if self._end is not None:
+            self._end.cancel()
+        self._end = self._passing = None
+
+    def _apply(self, before: int | None, by: str) -> None:
+        now = self.word.rate
+        if now != before:
+            self._limit.claim(self._party, now)
+            self._report(before, now, by)
+
+
+class Scope:
+    """
+    The two limits of one scope, and what the parties say about them.
+
+    :param name: for people: ``service``, ``peer laptop``, ``connection 7 of laptop``.
+    :param changed: called after each change that somebody made.
+    :ivar shared: the limits themselves, which connections join.
+    """
+
+    log = make_logger()
+
+    def __init__(
+        self, clock: IReactorTime, name: str, changed: Callable[[], None]
+    ) -> None:
+        self.name = name
+        self.shared = Shared(clock)
+        self._clock = clock
+        self._changed = changed
+        self._settings: dict[tuple[Party, Direction], Setting] = {}
+
+    def limit(self, direction: Direction) -> Limit:
+        """
+        The limit of one direction.
+        """
+        return self.shared.send if direction == "send" else self.shared.receive
+
+    def setting(self, party: Party, direction: Direction) -> Setting:
+        """
+        What a party says about a direction.
+        """
+        key = (party, direction)
+        if key not in self._settings:
+
+            def report(old: int | None, new: int | None, by: str) -> None:
+                LIMIT_CHANGED.log(
+                    self.log,
+                    scope=self.name,
+                    direction=direction,
+                    old=_said(old),
+                    new=_said(new),
+                    by=by,
+                )
+                self._changed()
+
+            self._settings[key] = Setting(
+                self.limit(direction), party, self._clock, report
+            )
+        return self._settings[key]
+
+    def administered(self, direction: Direction) -> int | None:
+        """
+        What the administrator of this end says.
+        """
+        return self.limit(direction).claimed("administrator")
+
+    @property
+    def is_set(self) -> bool:
+        """
+        Whether anybody has said anything that holds.
+        """
+        return any(setting.word.rate is not None for setting in self._settings.values())
+
+    def seconds_left(self, direction: Direction) -> float | None:
+        """
+        How long the limit holds that was set for a time; None if none was.
+        """
+        left = [
+            setting.seconds_left
+            for (_party, way), setting in self._settings.items()
+            if way == direction
+        ]
+        return min((each for each in left if each is not None), default=None)
+
+    def stop(self) -> None:
+        """
+        It is not needed any more.
+        """
+        for setting in self._settings.values():
+            setting.stop()
+
+
+def _said(rate: int | None) -> int | str:
+    return "off" if rate is None else rate
+
+
+#: Tells the other end of a connection what it may send, and what it will be sent at
+#: most, in bytes per second; None for no limit.
+Tell = Callable[[int | None, int | None], None]
+
+
+@define(eq=False)
+class Session:
+    """
+    A session and its limits; it may have lost its connection.
+
+    :ivar number: names it, among all sessions of this process.
+    :ivar connection: None once it is lost.
+    :ivar tell: tells the other end.
+    :ivar rates: bytes per second over the last :data:`PERIOD`, by direction.
+    :ivar expires: when to forget it, by the clock.
+    :ivar share: what it may receive; None for no limit.
+    :ivar told: what *tell* was last called with.
+    :ivar counted_bytes: sent and received by the connection when last looked at.
+    :ivar counted_waits: seconds for which it was held back in sending and receiving.
+    :ivar counted_at: when that was, by the clock.
+    """
+
+    number: int
+    peer: str
+    key: tuple[bytes, bytes]
+    scope: Scope
+    connection: ThrottledConnection | None = None
+    tell: Tell | None = None
+    rates: dict[Direction, float] = field(factory=lambda: {"send": 0.0, "receive": 0.0})
+    expires: float = 0.0
+    share: int | None = None
+    told: tuple[int | None, int | None] = (None, None)
+    counted_bytes: tuple[int, int] = (0, 0)
+    counted_waits: tuple[float, float] = (0.0, 0.0)
+    counted_at: float = 0.0
+
+
+class Limits:
+    """
+    All limits of one daemon, and the sessions that obey them.
+
+    :param metrics: told of limits and of waiting.
+    :param local_time: what schedules go by.
+    :ivar service: the limits on all connections together.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        metrics: LimitMetrics | None = None,
+        local_time: Callable[[], datetime] = datetime.now,
+    ) -> None:
+        self._clock = clock
+        self._metrics = metrics or LimitMetrics.create(CollectorRegistry())
+        self._local_time = local_time
+        self._peers: dict[str, Scope] = {}
+        self._schedules: dict[tuple[str, Direction], Schedule] = {}
+        self._sessions: OrderedDict[tuple[bytes, bytes], Session] = OrderedDict()
+        self._numbers = 0
+        self._asked: dict[str, deque[float]] = {}
+        self._ticking: IDelayedCall | None = None
+        self.service = Scope(clock, "service", self._changed)
+
+    # -- the configuration, and time
+
+    def configure(self, config: Config) -> None:
+        """
+        From now on, what *config* says.
+
+        Where a setting has changed, what was set at run time is forgotten.
+        """
+        schedules: dict[tuple[str, Direction], Schedule | None] = {
+            ("", "send"): config.service.send_limit,
+            ("", "receive"): config.service.receive_limit,
+        }
+        for peer in config.peers.values():
+            schedules[peer.name, "send"] = peer.send_limit
+            schedules[peer.name, "receive"] = peer.receive_limit
+        for name in self._peers.keys() - config.peers.keys():
+            self._peers.pop(name).stop()
+            self._asked.pop(name, None)
+        before = self._schedules
+        self._schedules = {key: each or _OFF for key, each in schedules.items()}
+        for (name, direction), schedule in self._schedules.items():
+            setting = self._scope(name).setting("administrator", direction)
+            if before.get((name, direction), schedule) != schedule:
+                setting.forget()
+        self._follow_schedules("the configuration")
+
+    def start(self) -> None:
+        """
+        Divide, follow schedules and count, every :data:`PERIOD`.
+        """
+        self._tick()
+
+    def stop(self) -> None:
+        """
+        End what :meth:`start` began.
+        """
+        if self._ticking is not None:
+            self._ticking.cancel()
+            self._ticking = None
+        scopes = [each.scope for each in self._sessions.values()]
+        for scope in (self.service, *self._peers.values(), *scopes):
+            scope.stop()
+
+    def _tick(self) -> None:
+        self._ticking = self._clock.callLater(PERIOD, self._tick)
+        self._follow_schedules("the schedule")
+        for session in self._sessions.values():
+            self._measure(session)
+        self._drop_old_sessions()
+        self._divide()
+
+    def _follow_schedules(self, by: str) -> None:
+        moment = self._local_time()
+        for (name, direction), schedule in self._schedules.items():
+            setting = self._scope(name).setting("administrator", direction)
+            setting.configure(schedule.rate_at(moment), by)
+
+    def _scope(self, peer: str) -> Scope:
+        return self.peer(peer) if peer else self.service
+
+    # -- scopes
+
+    def peer(self, name: str) -> Scope:
+        """
+        The limits on all connections of a peer.
+        """
+        if name not in self._peers:
+            self._metrics.add_peer(name)
+            self._peers[name] = Scope(self._clock, f"peer {name}", self._changed)
+        return self._peers[name]
+
+    @property
+    def peers(self) -> Mapping[str, Scope]:
+        """
+        The limits of all peers, by their names.
+        """
+        return self._peers
+
+    @property
+    def sessions(self) -> list[Session]:
+        """
+        Those that have a connection, in the order in which they began.
+        """
+        connected = [each for each in self._sessions.values() if each.connection]
+        return sorted(connected, key=lambda each: each.number)
+
+    def session(self, number: int) -> Session | None:
+        """
+        A session that is connected, by its number.
+        """
+        return next((each for each in self.sessions if each.number == number), None)
+
+    # -- connections
+
+    def joined(
+        self,
+        connection: ThrottledConnection,
+        peer: str,
+        key: tuple[bytes, bytes],
+        tell: Tell,
+    ) -> Session:
+        """
+        A peer has said which session a connection belongs to: obey its limits, and
+        those of the peer.
+
+        :param key: names the session; one that was lost a while ago goes on.
+        :param tell: called now and after changes.
+        """
+        session = self._sessions.get(key)
+        if session is None:
+            self._numbers += 1
+            name = f"connection {self._numbers} of {peer}"
+            scope = Scope(self._clock, name, self._changed)
+            session = Session(self._numbers, peer, key, scope)
+            self._sessions[key] = session
+        else:
+            self._measure(session)
+            self._sessions.move_to_end(key)
+        session.connection, session.tell = connection, tell
+        session.told = (None, None)
+        session.counted_bytes = (connection.sent, connection.received)
+        session.counted_waits = (connection.waited, connection.held)
+        session.counted_at = self._clock.seconds()
+        connection.join(self.peer(peer).shared)
+        connection.join(session.scope.shared)
+        self._changed()
+        return session
+
+    def left(self, session: Session, connection: ThrottledConnection) -> None:
+        """
+        A connection is gone; its session may have another one already.
+        """
+        if session.connection is not connection:
+            return
+        self._measure(session)
+        session.connection = session.tell = None
+        session.scope.shared.receive.claim("share", None)
+        session.share = None
+        session.rates = {"send": 0.0, "receive": 0.0}
+        session.expires = self._clock.seconds() + KEPT_SECONDS
+        self._drop_old_sessions()
+        self._changed()
+
+    def _drop_old_sessions(self) -> None:
+        now = self._clock.seconds()
+        lost = [each for each in self._sessions.values() if not each.connection]
+        spare = len(lost) - KEPT_SESSIONS
+        for at, session in enumerate(lost):
+            if at < spare or session.expires <= now or not session.scope.is_set:
+                session.scope.stop()
+                del self._sessions[session.key]
+
+    # -- changes
+
+    def may_change(self, peer: str) -> bool:
+        """
+        Whether a peer may change another limit now; counts as one.
+        """
+        asked = self._asked.setdefault(peer, deque(maxlen=CHANGES_PER_SECOND))
+        now = self._clock.seconds()
+        if len(asked) == CHANGES_PER_SECOND and now - asked[0] < 1:
+            return False
+        asked.append(now)
+        return True
+
+    def counted_change(self, *, made: bool) -> None:
+        """
+        Somebody asked for a change.
+        """
+        self._metrics.changes.labels("made" if made else "refused").inc()
+
+    def _changed(self) -> None:
+        for direction in DIRECTIONS:
+            gauge = self._metrics.service.labels(direction)
+            gauge.set(_or_infinite(self.service.limit(direction).rate))
+            for name, scope in self._peers.items():
+                gauge = self._metrics.peer.labels(direction, name)
+                gauge.set(_or_infinite(scope.limit(direction).rate))
+            own = sum(
+                any(
+                    session.scope.limit(direction).claimed(party) is not None
+                    for party in ("administrator", "peer")
+                )
+                for session in self.sessions
+            )
+            self._metrics.connections.labels(direction).set(own)
+        self._divide()
+
+    # -- what connections do
+
+    def _measure(self, session: Session) -> None:
+        connection = session.connection
+        if connection is None:
+            return
+        waited = (connection.waited, connection.held)
+        for direction, now, before in zip(
+            DIRECTIONS, waited, session.counted_waits, strict=True
+        ):
+            self._metrics.waited.labels(direction, session.peer).inc(now - before)
+        session.counted_waits = waited
+        seconds = self._clock.seconds() - session.counted_at
+        if seconds < PERIOD / 2:
+            return
+        passed = (connection.sent, connection.received)
+        for direction, now, before in zip(
+            DIRECTIONS, passed, session.counted_bytes, strict=True
+        ):
+            session.rates[direction] = (now - before) / seconds
+        session.counted_bytes = passed
+        session.counted_at += seconds
+
+    # -- shares of what may be received
+
+    def _divide(self) -> None:
+        sessions = self.sessions
+        caps = {each.number: each.scope.administered("receive") for each in sessions}
+        for name, scope in self._peers.items():
+            ours = [each for each in sessions if each.peer == name]
+            self._share_out(scope.shared.receive.rate, ours, caps)
+        self._share_out(self.service.shared.receive.rate, sessions, caps)
+        for session in sessions:
+            self._give(session, caps[session.number])
+
+    def _share_out(
+        self,
+        total: int | None,
+        sessions: Sequence[Session],
+        caps: dict[int, int | None],
+    ) -> None:
+        """
+        Lower *caps* to what each session gets of *total*.
+        """
+        if total is None:
+            return
+        wants = [
+            Want(each.rates["receive"], each.share, caps[each.number])
+            for each in sessions
+        ]
+        for session, share in zip(sessions, divide(total, wants), strict=True):
+            caps[session.number] = share
+
+    def _give(self, session: Session, share: int | None) -> None:
+        if worth_telling(session.share, share):
+            session.share = share
+            session.scope.shared.receive.claim("share", share)
+        sends = [
+            rate
+            for rate in (
+                session.scope.administered("send"),
+                self.peer(session.peer).shared.send.rate,
+                self.service.shared.send.rate,
+            )
+            if rate is not None
+        ]
+        told = (session.share, min(sends, default=None))
+        if session.tell is not None and told != session.told:
+            session.told = told
+            session.tell(*told)
+
+
+def _or_infinite(rate: int | None) -> float:
+    return float("inf") if rate is None else rate
