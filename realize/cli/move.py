@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from realize.cli.endpoints import PeerPlace, is_remote, parse_place
+from realize.cli.metrics_options import MetricsChoice, metered
 from realize.cli.options import configured, duration, private_key_path, read_config
 from realize.cli.outputs import JsonOutput, Output, QuietOutput
 from realize.cli.terminal import Stream
@@ -89,6 +90,7 @@ def _excludes(
     show_default=True,
     help="What to print while moving, and how.",
 )
+@metered
 @configured
 @click.pass_context
 def command(
@@ -101,6 +103,7 @@ def command(
     max_duration: float,
     remove_directories: bool,
     output: str,
+    metrics: MetricsChoice,
     config: str | None,
     privkey: str | None,
 ) -> int:
@@ -136,12 +139,26 @@ def command(
         from realize.cli.opening import Opener
         from realize.cli.running import run_move
 
+        metering = None
+        if metrics.any:
+            from realize.cli.metering import Metering
+
+            metering = Metering(reactor, metrics, source, destination, dry_run)
+            metering.start()
         return await run_move(
             reactor,
-            Opener(reactor, source, destination, key, settle),
+            Opener(
+                reactor,
+                source,
+                destination,
+                key,
+                settle,
+                metering.commands if metering else None,
+            ),
             settings,
             choose_output(output, dry_run, reactor),
             max_duration,
+            metering,
         )
 
     status: int = ctx.obj.run(run)

@@ -22,6 +22,7 @@ from realize.store.interface import Destination, Source
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+    from realize.observe.metrics import CommandMetrics
     from realize.wire.remote import Connection
 
 #: Bytes of the token that a peer knows this run by, over all its connections.
@@ -35,6 +36,7 @@ class Opener:
     :param key: where this host's private key is; None if both ends are local.
     :param settle: seconds that files must not have changed for; None for what suits
         the source.
+    :param metrics: where requests to peers are counted; by default, nowhere.
     :raises ConfigError: the key can't be read.
     """
 
@@ -45,7 +47,9 @@ class Opener:
         destination: Place,
         key: Path | None,
         settle: float | None,
+        metrics: CommandMetrics | None = None,
     ) -> None:
+        self._metrics = metrics
         self._reactor = reactor
         self._source = source
         self._destination = destination
@@ -144,6 +148,7 @@ class Opener:
                 peer.public_key,
                 self._token,
                 self._reactor,
+                metrics=self._metrics,
             )
             stack.push_async_callback(connection.close)
             connections[peer.name] = connection

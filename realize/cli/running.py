@@ -5,7 +5,7 @@ A move from its first connection to its summary.
 from __future__ import annotations
 
 import random
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from attrs import define
 from twisted.internet.defer import CancelledError, Deferred
@@ -18,9 +18,13 @@ from realize.cli.report import Result
 from realize.cli.stopping import Stopper
 from realize.errors import PeerGone, RealizeError
 from realize.move.mover import Mover
-from realize.move.outcome import MoveSettings
+from realize.move.observers import Observers
+from realize.move.outcome import MoveObserver, MoveSettings
 from realize.move.retry import Retry
 from realize.units import format_duration
+
+if TYPE_CHECKING:
+    from realize.cli.metering import Metering
 
 #: Seconds after which a move that was told to end at once is not waited for.
 CLOSING: Final = 10.0
@@ -36,6 +40,7 @@ class Attempts:
     """
 
     _output: Output
+    _metering: Metering | None = None
     lost_count: int = 0
     open: bool = False
 
@@ -45,6 +50,8 @@ class Attempts:
         """
         self.lost_count += 1
         self.open = False
+        if self._metering is not None:
+            self._metering.retried()
         self._output.say(f"{error}; trying again in {format_duration(round(delay))}")
 
     def reached(self, retries: int) -> None:
@@ -99,14 +106,19 @@ async def run_move(
     settings: MoveSettings,
     output: Output,
     max_duration: float,
+    metering: Metering | None = None,
 ) -> Exit:
     """
     Move, tell *output* how it goes, and return the exit status.
 
     :param max_duration: seconds.
+    :param metering: keeps and delivers metrics of this run, if they are wanted.
     """
-    attempts = Attempts(output)
-    mover = Mover(settings, reactor, output)
+    attempts = Attempts(output, metering)
+    observer: MoveObserver = output
+    if metering is not None:
+        observer = Observers([output, metering.observer])
+    mover = Mover(settings, reactor, observer)
     running = _Running(
         Retry(mover, opener.open, reactor, random.random, attempts), attempts, reactor
     )
@@ -136,12 +148,17 @@ async def run_move(
         )
     if error:
         output.say(error)
+    seconds = reactor.seconds() - began
+    if metering is not None:
+        status, undelivered = await metering.finish(status, seconds)
+        if undelivered:
+            output.say(undelivered)
     output.finished(
         Result(
             ends=opener.ends,
             totals=totals,
             status=status,
-            seconds=reactor.seconds() - began,
+            seconds=seconds,
             dry_run=settings.dry_run,
             error=error,
             reconnects=attempts.lost_count,

@@ -1,0 +1,63 @@
+"""
+Several observers of one move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from attrs import frozen
+
+from realize.model import File, Notice
+from realize.move.outcome import MoveObserver, Outcome
+
+
+@frozen
+class Observers:
+    """
+    Passes on all that is heard, to each in turn.
+    """
+
+    each: Sequence[MoveObserver]
+
+    def listed(self, files: Sequence[File]) -> None:
+        """
+        See :class:`~realize.move.outcome.MoveObserver`.
+        """
+        for observer in self.each:
+            observer.listed(files)
+
+    def restarted(self) -> None:
+        """
+        See :class:`~realize.move.outcome.MoveObserver`.
+        """
+        for observer in self.each:
+            observer.restarted()
+
+    def noticed(self, notice: Notice) -> None:
+        """
+        See :class:`~realize.move.outcome.MoveObserver`.
+        """
+        for observer in self.each:
+            observer.noticed(notice)
+
+    def began(self, path: bytes, size: int, kept: int) -> None:
+        """
+        See :class:`~realize.move.outcome.MoveObserver`.
+        """
+        for observer in self.each:
+            observer.began(path, size, kept)
+
+    def advanced(self, nbytes: int, path: bytes) -> None:
+        """
+        See :class:`~realize.move.outcome.MoveObserver`.
+        """
+        for observer in self.each:
+            observer.advanced(nbytes, path)
+
+    def ended(self, outcomes: Sequence[Outcome]) -> None:
+        """
+        See :class:`~realize.move.outcome.MoveObserver`.
+        """
+        for observer in self.each:
+            observer.ended(outcomes)
