@@ -6,9 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from twisted.internet.interfaces import IReactorTime
+
 from realize.config import Config, DirectorySettings
+from realize.daemon.status import directories_status
 from realize.store.directory import LocalDirectory
 from realize.wire.commands import Granted
+from realize.wire.status import DirectoryStatus
 
 
 class Access:
@@ -19,12 +23,17 @@ class Access:
     counts at once.
 
     :param make: makes a directory from its id and settings; called in :meth:`use`.
+    :param clock: by which disks are late.
     """
 
     def __init__(
-        self, make: Callable[[str, DirectorySettings], LocalDirectory]
+        self,
+        make: Callable[[str, DirectorySettings], LocalDirectory],
+        clock: IReactorTime,
     ) -> None:
         self._make = make
+        self._clock = clock
+        self._controllers: frozenset[str] = frozenset()
         self._names: dict[bytes, str] = {}
         self._granted: dict[str, dict[str, Granted]] = {}
         self.directories: Mapping[str, LocalDirectory] = {}
@@ -46,6 +55,9 @@ class Access:
         }
         self._names = {peer.public_key: peer.name for peer in config.peers.values()}
         self._granted = {name: _granted(config, name) for name in config.peers}
+        self._controllers = frozenset(
+            peer.name for peer in config.peers.values() if peer.control
+        )
         return [
             directory
             for name, directory in before.items()
@@ -78,6 +90,18 @@ class Access:
         The directory with this id, which has been granted to somebody.
         """
         return self.directories[name]
+
+    def may_control(self, peer: str) -> bool:
+        """
+        Whether a peer may read the status and change limits.
+        """
+        return peer in self._controllers
+
+    async def status(self) -> list[DirectoryStatus]:
+        """
+        What the directories are doing.
+        """
+        return await directories_status(self.directories.values(), self._clock)
 
 
 def _granted(config: Config, peer: str) -> dict[str, Granted]:

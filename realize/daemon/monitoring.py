@@ -19,6 +19,7 @@ from realize.daemon.health import INTERVAL, Health
 from realize.daemon.listening import open_ports
 from realize.observe.audit import AuditLog
 from realize.observe.lag import Lag
+from realize.observe.limit_metrics import LimitMetrics
 from realize.observe.metrics import DirectoryMetrics, ProgramMetrics
 from realize.observe.recorder import Records
 from realize.observe.site import metrics_site
@@ -34,6 +35,7 @@ class Monitoring:
 
     :ivar program: the instruments of the program itself.
     :ivar wire: those of the connections.
+    :ivar limits: those of the limits.
     """
 
     def __init__(self, reactor: Any, config: Config) -> None:
@@ -43,6 +45,7 @@ class Monitoring:
         self._registry = CollectorRegistry()
         self.program = ProgramMetrics.create(self._registry)
         self.wire = WireMetrics.create(self._registry, config.peers)
+        self.limits = LimitMetrics.create(self._registry, config.peers)
         self._directories = DirectoryMetrics.create(self._registry, config.directories)
         self._lag = Lag(self.program.lag, reactor)
         self._watches: list[tuple[LoopingCall, DiskThreads]] = []

@@ -29,7 +29,7 @@ from realize.daemon.monitoring import Monitoring
 from realize.daemon.options import Options
 from realize.errors import ConfigError, RealizeError
 from realize.net.keys import load_private_key
-from realize.net.tls import server_factory
+from realize.net.limits import Limits
 from realize.observe.events import STARTED, STOP_INCOMPLETE, STOPPED, STOPPING
 from realize.peers import DEFAULT_PORT
 from realize.store.directory import LocalDirectory
@@ -69,10 +69,12 @@ def _make_daemon(options: Options, environ: Mapping[str, str], reactor: Any) -> 
         records = monitoring.records(name)
         return LocalDirectory(name, settings, reactor, records=records)
 
-    access = Access(make_directory)
+    access = Access(make_directory, reactor)
     access.use(config)
     _check_directories(config, access)
-    wire = ServerFactory(access, reactor, metrics=monitoring.wire)
+    limits = Limits(reactor, monitoring.limits)
+    limits.configure(config)
+    wire = ServerFactory(access, reactor, metrics=monitoring.wire, limits=limits)
     address = (
         options["address"]
         or environ.get("REALIZE_ADDRESS")
@@ -82,8 +84,7 @@ def _make_daemon(options: Options, environ: Mapping[str, str], reactor: Any) -> 
     if options["check"] and address.startswith("systemd:"):
         ports = []  # passed to the service itself only, not to ExecStartPre
     else:
-        tls = server_factory(wire, key, wire.is_allowed, reactor, wire.refused)
-        ports = open_ports(reactor, address, tls)
+        ports = open_ports(reactor, address, wire.listening(key))
     metrics_addr = (
         options["metrics-addr"]
         or environ.get("REALIZE_METRICS_ADDR")
@@ -163,6 +164,7 @@ class Daemon(Service):
         signal.signal(signal.SIGIO, signal.SIG_IGN)
         _raise_file_limit()
         self._monitoring.start(self._access.directories.values())
+        self._wire.limits.start()
         STARTED.log(
             self.log,
             version=realize.__version__,

@@ -105,6 +105,19 @@ class LocalDestination:
         """
         return self._name
 
+    @property
+    def peer(self) -> str:
+        """
+        For whom it is open.
+        """
+        return self._recorder.party.peer
+
+    def under_construction(self) -> list[tuple[bytes, int, int]]:
+        """
+        See :meth:`realize.store.incoming.IncomingFiles.under_construction`.
+        """
+        return self._files.under_construction()
+
     async def place(self) -> Place:
         """
         See :class:`~realize.store.interface.Store`.

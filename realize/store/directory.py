@@ -155,6 +155,27 @@ class LocalDirectory:
         self._stores.add(store)
         return store
 
+    async def free(self) -> int:
+        """
+        Bytes free on its file system.
+
+        :raises DirectoryGone: it is not there.
+        """
+        status = await self._pool.run(self.look)
+        return status.f_bavail * status.f_frsize
+
+    def under_construction(self) -> list[tuple[bytes, int, int, str]]:
+        """
+        Path below the root of its store, size, bytes so far, and peer, of each file
+        that is being written.
+        """
+        return [
+            (*each, store.peer)
+            for store in self._stores
+            if not isinstance(store, LocalSource)
+            for each in store.under_construction()
+        ]
+
     async def close(self) -> None:
         """
         Close the stores that are still open, and stop the threads.

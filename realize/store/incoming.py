@@ -166,6 +166,18 @@ class IncomingFiles:
         if partial is not None:
             partial.close()
 
+    def under_construction(self) -> list[tuple[bytes, int, int]]:
+        """
+        The path of each file with an open partial, its size, and how much is there.
+        """
+        with self._lock:
+            files = list(self._open.values())
+        return [
+            (file.path, file.size, partial.size)
+            for file, partial in ((file, file.partial) for file in files)
+            if partial is not None
+        ]
+
     def forget(self, path: bytes) -> None:
         """
         Close it, give back what was set aside, and refuse to write it.

@@ -8,7 +8,7 @@ The own connection is everybody's; for anything else the peer needs the right
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from twisted.internet.defer import Deferred
 from txaio.tx import make_logger
@@ -78,7 +78,7 @@ class Teller:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._latest: tuple[int | None, int | None] = (None, None)
-        self._told = self._latest
+        self._told: tuple[int | None, int | None] = (None, None)
         self._busy = False
 
     def tell(self, send: int | None, receive: int | None) -> None:
@@ -93,7 +93,7 @@ class Teller:
         self._busy = True
         try:
             while self._told != self._latest and not self._link.ended:
-                self._told = send, receive = self._latest
+                send, receive = self._told = self._latest
                 await self._link.ask(
                     commands.SetThrottle,
                     scope="connection",

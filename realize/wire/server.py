@@ -24,9 +24,9 @@ from realize.observe.metrics import CommandMetrics, ConnectionMetrics
 from realize.observe.recorder import Party
 from realize.wire import commands
 from realize.wire.complaints import Complaints
+from realize.wire.control import Control, ControlledService, Teller
 from realize.wire.flow import MAX_REQUESTS, Budget
 from realize.wire.payload import MAX_PAYLOAD, pack
-from realize.wire.control import Control, ControlledService, Teller
 
 #: Connections of one peer, and in all.
 MAX_CONNECTIONS_PER_PEER: Final = 16
@@ -345,6 +345,7 @@ class ServerFactory(Factory):
         for link in links:
             link.say_goodbye("the service is stopping", again=True)
         await DeferredList([link.when_closed() for link in links])
+        self.limits.stop()
 
 
 def _address_text(address: Any) -> str:

@@ -145,11 +145,12 @@ def read_rates(**texts: str | None) -> dict[str, int | None]:
 def _read_rate(name: str, text: str) -> int | None:
     if text == OFF:
         return None
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise BadRequest(
+            f'{name}: a limit is a number of bytes per second, or "off"; got '
+            f"{text[:40]!r}"
+        )
     try:
-        if not (text.isascii() and text.isdigit() and len(text) < 20):
-            raise ValueError(
-                f'a limit is a number of bytes per second, or "off"; got {text[:40]!r}'
-            )
         check_rate(int(text))
     except ValueError as error:
         raise BadRequest(f"{name}: {error}") from None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from attrs import evolve, frozen
+from twisted.internet.task import Clock
 
 from realize.config import Config, DirectoryConfig, DirectorySettings, PeerConfig
 from realize.daemon.access import Access
@@ -51,7 +52,7 @@ def access(config: Config = CONFIG) -> Any:
     """
     What the daemon would use.
     """
-    made: Any = Access(Opened)  # type: ignore[arg-type]
+    made: Any = Access(Opened, Clock())  # type: ignore[arg-type]
     assert made.use(config) == []
     return made
 
