@@ -7,7 +7,6 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,7 +43,7 @@ def run(command: str, folder: Path) -> str:
 
 
 @pytest.fixture
-def hosts(tmp_path: Path) -> Iterator[dict[str, Path]]:
+def hosts(tmp_path: Path) -> dict[str, Path]:
     """
     A folder for each of the two.
     """
@@ -52,7 +51,7 @@ def hosts(tmp_path: Path) -> Iterator[dict[str, Path]]:
     for folder in folders.values():
         folder.mkdir()
         (folder / "files").mkdir()
-    yield folders
+    return folders
 
 
 def test_the_walk_through_works(hosts: dict[str, Path]) -> None:
@@ -82,7 +81,7 @@ def test_the_walk_through_works(hosts: dict[str, Path]) -> None:
     address = f" --address 127.0.0.1:{port}"
     assert "everything" in run(check + address, hosts["archive"])
     daemon = subprocess.Popen(
-        ["bash", "-c", f"exec {start}{address} --privkey host.key"],
+        ["bash", "-c", f"exec {start}{address}"],
         cwd=hosts["archive"],
         env=environment(PATH=f"{PROGRAMS}:/usr/bin:/bin"),
         stdout=subprocess.PIPE,
