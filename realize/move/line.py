@@ -27,6 +27,10 @@ from realize.move.tally import Item
 #: :data:`~realize.model.MAX_BATCH_BYTES` into one payload.
 MAX_NAMES: Final = 512 * 1024
 
+#: Files that are worth a group of their own: what is committed or removed together
+#: shares the work on its directories.
+GROUP: Final = 256
+
 _Result = TypeVar("_Result")
 
 #: Work for one batch.
@@ -172,6 +176,8 @@ class Stage:
     A step with a queue of files.
 
     :ivar width: most batches in progress at once.
+    :ivar full: files that make a batch worth beginning while another is in progress;
+        fewer wait for that one, so that those that come meanwhile join them.
     :ivar most_bytes: most bytes of files in a batch of more than one.
     :ivar may_begin: whether it begins new batches in the state the line is in.
     """
@@ -180,6 +186,7 @@ class Stage:
     _work: Work
     _may_begin: Callable[[], bool]
     _width: int = 4
+    _full: int = 1
     _most_bytes: int | None = None
     _queue: deque[Item] = field(factory=deque)
     _batches: int = 0
@@ -202,7 +209,12 @@ class Stage:
         """
         Begin batches while there are files and fewer in progress than the width.
         """
-        while self._queue and self._batches < self._width and self._may_begin():
+        while (
+            self._queue
+            and (not self._batches or len(self._queue) >= self._full)
+            and self._batches < self._width
+            and self._may_begin()
+        ):
             self._batches += 1
             self._line.start(self._do(self._take()))
 

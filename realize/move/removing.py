@@ -28,7 +28,7 @@ from realize.model import (
     RemovalStep,
     Removed,
 )
-from realize.move.line import Line, Stage
+from realize.move.line import GROUP, Line, Stage
 from realize.move.tally import Item, Refuse, Tally
 from realize.paths import parent_of, printable
 from realize.store.interface import Destination, Source
@@ -60,8 +60,10 @@ class Remover:
 
     def __attrs_post_init__(self) -> None:
         line = self._line
-        self._written = Stage(line, self._remove, may_begin=lambda: True)
-        self._present = Stage(line, self._confirm, may_begin=lambda: line.error is None)
+        self._written = Stage(line, self._remove, may_begin=lambda: True, full=GROUP)
+        self._present = Stage(
+            line, self._confirm, may_begin=lambda: line.error is None, full=GROUP
+        )
 
     @property
     def load(self) -> int:

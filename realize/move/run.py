@@ -48,7 +48,7 @@ from realize.model import (
     Offer,
     Prefix,
 )
-from realize.move.line import Line, Stage
+from realize.move.line import GROUP, Line, Stage
 from realize.move.listing import MAX_OFFERED_BYTES, Lister
 from realize.move.outcome import MoveSettings, Side
 from realize.move.removing import Remover
@@ -116,7 +116,9 @@ class Run:
         self._prove = Stage(
             line, self._prove_batch, self._may_go_on, most_bytes=MAX_PROVEN_BYTES
         )
-        self._finish = Stage(line, self._finish_batch, lambda: line.error is None)
+        self._finish = Stage(
+            line, self._finish_batch, lambda: line.error is None, full=GROUP
+        )
         self._sender = Sender(
             line,
             source,

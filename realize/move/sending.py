@@ -29,7 +29,7 @@ from realize.model import (
 )
 from realize.move.line import MAX_NAMES, Line
 from realize.move.tally import Item, Refuse, Tally
-from realize.move.window import Flight, Window
+from realize.move.window import LARGEST_SLICE, Flight, Window
 from realize.store.interface import Destination, Source
 
 _CUT_SHORT: Final = Failure(
@@ -163,7 +163,9 @@ class Sender:
         return self._open + self._waiting() < self._open_files or not self._open
 
     def _batch_bytes(self) -> int:
-        return min(MAX_BATCH_BYTES, self._window.size // 2)
+        size = self._window.size
+        room = size - self._window.in_flight
+        return min(MAX_BATCH_BYTES, max(size // 2, min(room, LARGEST_SLICE)))
 
     def _begin_batch(self) -> None:
         queue, batch, names, nbytes = self._small, list[Item](), 0, 0
