@@ -95,11 +95,17 @@ def grow(root: Path, seed: int, *, small: int = 0, large: int = 0) -> Sums:
     return checksums(root)
 
 
-def count(root: Path) -> int:
+def count(root: Path, finished: bool = False) -> int:
     """
     How many files there are, while others add and remove some.
+
+    :param finished: without those under construction.
     """
-    return sum(len(names) for _, _, names in os.walk(root))
+    return sum(
+        not finished or not is_partial(os.fsencode(name))
+        for _, _, names in os.walk(root)
+        for name in names
+    )
 
 
 def lost(before: Sums, *roots: Path) -> list[bytes]:
