@@ -33,6 +33,7 @@ class Monitoring:
     """
     The registry, its instruments, and what keeps them up to date.
 
+    :ivar registry: all there is to see.
     :ivar program: the instruments of the program itself.
     :ivar wire: those of the connections.
     :ivar limits: those of the limits.
@@ -42,11 +43,11 @@ class Monitoring:
         # The time at which a series began tells nobody anything here.
         disable_created_metrics()
         self._reactor = reactor
-        self._registry = CollectorRegistry()
-        self.program = ProgramMetrics.create(self._registry)
-        self.wire = WireMetrics.create(self._registry, config.peers)
-        self.limits = LimitMetrics.create(self._registry, config.peers)
-        self._directories = DirectoryMetrics.create(self._registry, config.directories)
+        self.registry = CollectorRegistry()
+        self.program = ProgramMetrics.create(self.registry)
+        self.wire = WireMetrics.create(self.registry, config.peers)
+        self.limits = LimitMetrics.create(self.registry, config.peers)
+        self._directories = DirectoryMetrics.create(self.registry, config.directories)
         self._lag = Lag(self.program.lag, reactor)
         self._watches: list[tuple[LoopingCall, DiskThreads]] = []
         self._ports: list[IListeningPort] = []
@@ -67,7 +68,7 @@ class Monitoring:
         in_thread = partial(
             deferToThreadPool, self._reactor, self._reactor.getThreadPool()
         )
-        site = metrics_site(self._registry, in_thread, self._reactor)
+        site = metrics_site(self.registry, in_thread, self._reactor)
         self._ports = open_ports(self._reactor, address, site, METRICS_PORT)
         return self._ports
 
