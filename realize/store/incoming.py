@@ -81,7 +81,7 @@ class IncomingFiles:
         self._files: dict[bytes, Incoming] = {}
         #: Those with a partial; the ones that were not used for longest come first.
         self._open: dict[bytes, Incoming] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def __len__(self) -> int:
         return len(self._files)
@@ -145,7 +145,7 @@ class IncomingFiles:
         try:
             file.partial = opening()
         except BaseException:
-            del self._open[file.path]
+            self.take_partial(file)
             raise
         file.leftover = False
         return file.partial
@@ -154,8 +154,9 @@ class IncomingFiles:
         """
         Hand over the partial: whoever takes it closes it.
         """
-        partial, file.partial = file.partial, None
-        self._open.pop(file.path, None)
+        with self._lock:
+            partial, file.partial = file.partial, None
+            self._open.pop(file.path, None)
         return partial
 
     def close(self, file: Incoming) -> None:

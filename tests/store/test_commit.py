@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -348,6 +349,46 @@ def test_without_renameat2(tree, replace):
     assert process.stdout == expected, process.stderr
     one = b"new 1" if replace else b"old 1"
     assert contents(tree) == {"0": b"new 0", "1": one, "2": b"new 2", "3": b"new 3"}
+
+
+def test_link_in_the_way(putting, tree):
+    """
+    One that came after the offer stays, and so does what it leads to.
+    """
+    (tree / "target").write_bytes(b"target")
+    putting.send({b"x": b"content"})
+    (tree / "x").symlink_to("target")
+    assert codes(putting.finish(finish_of(b"x", b"content"))) == ["NAME_TAKEN"]
+    assert (tree / "x").is_symlink()
+    assert (tree / "target").read_bytes() == b"target"
+
+
+@needs("strace")
+def test_directories_above_the_root_are_durable(tree, tmp_path):
+    """
+    When the root was made below the directory, so was its name.
+    """
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from tests.support.putting import Putting\n"
+        "putting = Putting(Path(sys.argv[1]), below=b'a/b')\n"
+        "print(putting.put({b'c/x': b'content'})[0].how)\n"
+    )
+    trace = tmp_path / "trace"
+    process = subprocess.run(
+        [
+            *("strace", "-qq", "-f", "-y", "-etrace=fsync", "-o", trace),
+            *(sys.executable, "-c", script, tree),
+        ],
+        cwd=Path(__file__).parents[2],
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    assert process.stdout == "written\n"
+    synced = re.findall(r"fsync\(\d+<(.*)>\)", trace.read_text())
+    assert {f"{tree}", f"{tree}/a", f"{tree}/a/b", f"{tree}/a/b/c"} <= set(synced)
 
 
 def test_result_without_a_directory(putting, tree):

@@ -7,6 +7,8 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from blake3 import blake3
@@ -130,6 +132,41 @@ def test_busy_says_who(directory, tmp_path):
     with pytest.raises(Busy, match=rf"process {locker.pid} \(flock\)"):
         Partial.begin(directory, NAME)
     locker.communicate()
+
+
+@needs("strace")
+def test_finished_by_another_before_our_lock(directory, tmp_path):
+    """
+    The file that was opened has its final name by the time it is locked: it is left
+    alone, and a new one begun.
+    """
+    path, final = tmp_path / os.fsdecode(NAME), tmp_path / "final"
+    path.write_bytes(b"whole")
+    script = (
+        "import os, sys\n"
+        "from realize.store.partial import Partial\n"
+        "fd = os.open(sys.argv[1], os.O_RDONLY)\n"
+        "print(os.getpid(), flush=True)\n"
+        "partial = Partial.begin(fd, os.fsencode(sys.argv[2]))\n"
+        "partial.write(0, memoryview(b'new'))\n"
+    )
+    process = subprocess.Popen(
+        [
+            *("strace", "-qq", "-f", "-o/dev/null", "-etrace=flock"),
+            "-einject=flock:delay_enter=500000:when=1",
+            *(sys.executable, "-c", script, tmp_path, os.fsdecode(NAME)),
+        ],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+    )
+    opened = Path("/proc", process.stdout.readline().decode().strip(), "fd")
+    while str(path) not in {os.readlink(each) for each in opened.iterdir()}:
+        assert process.poll() is None
+    path.rename(final)
+    assert process.wait(timeout=60) == 0
+    process.stdout.close()
+    assert final.read_bytes() == b"whole"
+    assert path.read_bytes() == b"new"
 
 
 def test_busy_leaves_the_content_alone(directory, tmp_path):
