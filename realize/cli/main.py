@@ -35,6 +35,14 @@ if TYPE_CHECKING:
 #: Sub-commands: where each is and what it does, in the order of ``--help``.
 COMMANDS: Final = {
     "move": ("realize.cli.move", "Move files: verified, durable, resumable."),
+    "throttle": (
+        "realize.cli.throttle",
+        "Show and change limits while files are moved.",
+    ),
+    "status": (
+        "realize.cli.status",
+        "Show what a daemon, or moves on this host, are doing.",
+    ),
     "demo": ("realize.cli.demo", "Show a whole move on this machine."),
     "keygen": ("realize.cli.keygen", "Make a private key, and print the public key."),
 }

@@ -19,6 +19,7 @@ from realize.cli.metrics_options import MetricsChoice, metered
 from realize.cli.options import configured, duration, private_key_path, read_config
 from realize.cli.outputs import JsonOutput, Output, QuietOutput
 from realize.cli.terminal import Stream
+from realize.cli.throttle_options import ThrottleChoice, throttled
 from realize.config import Config
 from realize.errors import ConfigError
 from realize.move.excludes import Excludes
@@ -90,6 +91,7 @@ def _excludes(
     show_default=True,
     help="What to print while moving, and how.",
 )
+@throttled
 @metered
 @configured
 @click.pass_context
@@ -104,6 +106,7 @@ def command(
     remove_directories: bool,
     output: str,
     metrics: MetricsChoice,
+    throttle: ThrottleChoice,
     config: str | None,
     privkey: str | None,
 ) -> int:
@@ -138,7 +141,11 @@ def command(
     async def run(reactor: Any) -> int:
         from realize.cli.opening import Opener
         from realize.cli.running import run_move
+        from realize.cli.throttling import Throttling
 
+        throttling = Throttling(
+            reactor, source, destination, throttle, quiet=output == "quiet"
+        )
         metering = None
         if metrics.any:
             from realize.cli.metering import Metering
@@ -154,10 +161,12 @@ def command(
                 key,
                 settle,
                 metering.commands if metering else None,
+                throttling,
             ),
             settings,
             choose_output(output, dry_run, reactor),
             max_duration,
+            throttling,
             metering,
         )
 

@@ -22,6 +22,7 @@ from realize.store.interface import Destination, Source
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+    from realize.cli.throttling import Throttling
     from realize.observe.metrics import CommandMetrics
     from realize.wire.remote import Connection
 
@@ -37,6 +38,7 @@ class Opener:
     :param settle: seconds that files must not have changed for; None for what suits
         the source.
     :param metrics: where requests to peers are counted; by default, nowhere.
+    :param throttling: the limits of the move; by default there are none.
     :raises ConfigError: the key can't be read.
     """
 
@@ -48,7 +50,9 @@ class Opener:
         key: Path | None,
         settle: float | None,
         metrics: CommandMetrics | None = None,
+        throttling: Throttling | None = None,
     ) -> None:
+        self._throttling = throttling
         self._metrics = metrics
         self._reactor = reactor
         self._source = source
@@ -149,9 +153,12 @@ class Opener:
                 self._token,
                 self._reactor,
                 metrics=self._metrics,
+                limits=self._throttling.shared(peer.name) if self._throttling else None,
             )
             stack.push_async_callback(connection.close)
             connections[peer.name] = connection
+            if self._throttling is not None:
+                await self._throttling.attach(connection)
         return connections[peer.name]
 
 

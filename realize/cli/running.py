@@ -12,10 +12,12 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectingCancelledError
 
 from realize.cli.exits import Exit, exit_after, exit_for
+from realize.cli.local_control import LocalControl
 from realize.cli.opening import Opener
 from realize.cli.outputs import Output
 from realize.cli.report import Result
 from realize.cli.stopping import Stopper
+from realize.cli.throttling import Throttling
 from realize.errors import PeerGone, RealizeError
 from realize.move.mover import Mover
 from realize.move.observers import Observers
@@ -106,12 +108,14 @@ async def run_move(
     settings: MoveSettings,
     output: Output,
     max_duration: float,
+    throttling: Throttling,
     metering: Metering | None = None,
 ) -> Exit:
     """
     Move, tell *output* how it goes, and return the exit status.
 
     :param max_duration: seconds.
+    :param throttling: the limits of the move, which can be changed from outside.
     :param metering: keeps and delivers metrics of this run, if they are wanted.
     """
     attempts = Attempts(output, metering)
@@ -126,6 +130,10 @@ async def run_move(
     status: Exit | None = None
     error = ""
     output.started(opener.ends)
+    throttling.begin(output.say, mover.limit)
+    control = LocalControl(reactor, opener.ends, throttling, mover)
+    if trouble := control.start():
+        output.say(trouble)
     with Stopper(running, reactor, output.say, max_duration) as stopper:
         try:
             await running.run()
@@ -139,6 +147,8 @@ async def run_move(
                 status, error = exit_for(problem), str(problem)
         finally:
             await opener.close()
+            control.stop()
+            throttling.stop()
     totals = mover.totals
     if status is None:
         # Told to stop when everything was done already is not having been stopped.

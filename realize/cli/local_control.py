@@ -1,0 +1,330 @@
+"""
+Talking to moves that run on this host: ``$XDG_RUNTIME_DIR/realize/PID.sock``.
+
+The folder is the user's alone, so whoever can open a socket in it may control the
+move.  A request and its answer are one line of JSON each.  Without XDG_RUNTIME_DIR
+there is no socket.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IDelayedCall, IListeningPort
+from twisted.internet.protocol import Factory, connectionDone
+from twisted.protocols.basic import LineOnlyReceiver
+from twisted.python.failure import Failure
+
+from realize.cli.report import Ends
+from realize.cli.throttling import WAYS, Throttling, Way
+from realize.errors import PeerGone, RealizeError
+from realize.move.mover import Mover
+from realize.units import MAX_DURATION, check_rate
+
+#: Seconds to wait for the answer of a move.
+ANSWER_DEADLINE: Final = 5.0
+
+#: Longest request, and answer, in bytes.
+MAX_LINE: Final = 64 * 1024
+
+#: Longest path of a socket; Linux takes 107 bytes.
+MAX_PATH: Final = 107
+
+#: Connections at once.
+MAX_CONNECTIONS: Final = 16
+
+_WORDS: Final[Mapping[str, Way]] = {way: way for way in WAYS}
+
+
+def folder(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """
+    Where the sockets are; None without XDG_RUNTIME_DIR.
+    """
+    runtime = environ.get("XDG_RUNTIME_DIR")
+    return Path(runtime, "realize") if runtime and os.path.isabs(runtime) else None
+
+
+# -- the side of the move
+
+
+@define(eq=False)
+class Measured:
+    """
+    How fast something grows, from one look to the next.
+
+    :ivar rate: per second.
+    """
+
+    rate: float = 0.0
+    _count: int = 0
+    _at: float | None = None
+
+    def see(self, count: int, now: float) -> None:
+        """
+        Look at it; a number that has shrunk was begun anew.
+        """
+        if self._at is not None and now > self._at:
+            self.rate = max(0, count - self._count) / (now - self._at)
+        self._count, self._at = count, now
+
+
+@define(eq=False)
+class LocalControl:
+    """
+    Answers for one running move.
+
+    :ivar mover: says what it has done so far.
+    """
+
+    reactor: Any
+    ends: Ends
+    throttling: Throttling
+    mover: Mover
+    environ: Mapping[str, str] = field(default=os.environ)
+    _port: IListeningPort | None = None
+    _began: float = 0.0
+    _rates: dict[Way, Measured] = field(
+        factory=lambda: {way: Measured() for way in WAYS}
+    )
+    _timer: IDelayedCall | None = None
+
+    def start(self) -> str:
+        """
+        Listen.
+
+        :returns: why that is not possible; empty if it is, or not wanted.
+        """
+        self._began = self.reactor.seconds()
+        where = folder(self.environ)
+        if where is None:
+            return ""
+        path = where / f"{os.getpid()}.sock"
+        if len(os.fsencode(path)) > MAX_PATH:
+            return f"no local control: {path}: the path is too long for a socket"
+        try:
+            _own_folder(where)
+            path.unlink(missing_ok=True)  # of a process that had our number before
+            factory = _Answering(self)
+            before = os.umask(0o177)
+            try:
+                self._port = self.reactor.listenUNIX(os.fspath(path), factory)
+            finally:
+                os.umask(before)
+        except OSError as error:
+            return f"no local control: {error.filename or path}: {error.strerror}"
+        except CannotListenError as error:
+            return f"no local control: {path}: {error.socketError}"
+        self._measure()
+        return ""
+
+    def stop(self) -> None:
+        """
+        Answer no more.
+        """
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._port is not None:
+            self._port.stopListening()
+            self._port = None
+            # The reactor may end before the port is closed.
+            where = folder(self.environ)
+            if where is not None:
+                (where / f"{os.getpid()}.sock").unlink(missing_ok=True)
+
+    def _measure(self) -> None:
+        self._timer = self.reactor.callLater(1, self._measure)
+        for way, measured in self._rates.items():
+            measured.see(self.throttling.counted(way), self.reactor.seconds())
+
+    async def answer(self, request: Any) -> dict[str, Any]:
+        """
+        Do what is asked, and answer.
+
+        :raises ValueError: that is no request; says why.
+        """
+        if not isinstance(request, dict):
+            raise ValueError("a request is an object")  # noqa: TRY004  one kind of error
+        said = ""
+        match request.get("ask"):
+            case "status":
+                pass
+            case "throttle":
+                said = await self._throttle(request)
+            case _:
+                raise ValueError("status and throttle can be asked for")
+        return self._status() | ({"said": said} if said else {})
+
+    async def _throttle(self, request: Mapping[str, Any]) -> str:
+        seconds = request.get("seconds")
+        if seconds is not None and not (
+            type(seconds) is int and 1 <= seconds <= MAX_DURATION
+        ):
+            raise ValueError(f"seconds: 1 to {MAX_DURATION}")
+        rates = {way: request[way] for way in WAYS if way in request}
+        for way, rate in rates.items():
+            if rate is not None and type(rate) is not int:
+                raise ValueError(f"{way}: bytes per second, or null for no limit")
+            check_rate(rate)
+        said = [
+            await self.throttling.set(way, rate, seconds) for way, rate in rates.items()
+        ]
+        return "; ".join(filter(None, said))
+
+    def _status(self) -> dict[str, Any]:
+        totals, throttling = self.mover.totals, self.throttling
+        return {
+            "pid": os.getpid(),
+            "source": self.ends.source,
+            "destination": self.ends.destination,
+            "seconds": round(self.reactor.seconds() - self._began, 3),
+            "files": totals.succeeded,
+            "sent": totals.sent,
+            "left": totals.left,
+            "complete": totals.complete,
+            "limits": {
+                way: {
+                    "asked": throttling.asked(way),
+                    "effective": throttling.effective(way),
+                    "seconds_left": throttling.seconds_left(way),
+                    "rate": round(self._rates[way].rate),
+                }
+                for way in throttling.ways
+            },
+        }
+
+
+def _own_folder(path: Path) -> None:
+    """
+    Make the folder, or make sure that it is ours alone.
+
+    :raises PermissionError: others could put something into it.
+    """
+    path.mkdir(mode=0o700, exist_ok=True)
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+        raise PermissionError(1, "not a directory of this user's", os.fspath(path))
+    if stat.S_IMODE(status.st_mode) != 0o700:
+        path.chmod(0o700)
+
+
+class _Answering(Factory):
+    """
+    Makes a :class:`_Asked` for each connection.
+    """
+
+    noisy = False
+
+    def __init__(self, control: LocalControl) -> None:
+        self.control = control
+        self.open = 0
+
+    def buildProtocol(self, addr: object) -> _Asked | None:
+        if self.open >= MAX_CONNECTIONS:
+            return None
+        self.open += 1
+        return _Asked(self)
+
+
+class _Asked(LineOnlyReceiver):
+    """
+    Reads one request and answers it.
+    """
+
+    delimiter = b"\n"
+    MAX_LENGTH = MAX_LINE
+
+    def __init__(self, factory: _Answering) -> None:
+        self._answering = factory
+        self._asked = False
+
+    def lineReceived(self, line: bytes) -> None:  # noqa: N802  Twisted's name
+        if not self._asked:
+            self._asked = True
+            Deferred.fromCoroutine(self._answer(line))
+
+    async def _answer(self, line: bytes) -> None:
+        try:
+            answer = await self._answering.control.answer(json.loads(line))
+        except (ValueError, RealizeError) as error:
+            answer = {"error": str(error)}
+        self.sendLine(json.dumps(answer).encode())
+        transport: Any = self.transport
+        transport.loseConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._answering.open -= 1
+
+
+# -- the side that asks; it needs no reactor
+
+
+def running(environ: Mapping[str, str] = os.environ) -> Iterator[int]:
+    """
+    The process ids of moves that can be asked, in order.
+
+    Sockets of moves that were killed are removed.
+    """
+    where = folder(environ)
+    if where is None or not where.is_dir():
+        return
+    pids = sorted(
+        int(path.stem) for path in where.glob("*.sock") if path.stem.isdigit()
+    )
+    for pid in pids:
+        path = where / f"{pid}.sock"
+        try:
+            _connect(path).close()
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+        except OSError:
+            continue
+        else:
+            yield pid
+
+
+def ask(
+    pid: int, request: Mapping[str, Any], environ: Mapping[str, str] = os.environ
+) -> dict[str, Any]:
+    """
+    Ask a running move.
+
+    :raises PeerGone: there is no such move, or it does not answer.
+    """
+    where = folder(environ)
+    if where is None:
+        raise PeerGone("XDG_RUNTIME_DIR is not set, so running moves can't be found")
+    try:
+        with _connect(where / f"{pid}.sock") as connection:
+            connection.sendall(json.dumps(request).encode() + b"\n")
+            data = b""
+            while len(data) <= MAX_LINE and (more := connection.recv(65536)):
+                data += more
+        answer: dict[str, Any] = json.loads(data)
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise PeerGone(f"no move of this user's runs as process {pid}") from None
+    except (OSError, ValueError):
+        raise PeerGone(f"the move in process {pid} does not answer") from None
+    return answer
+
+
+def _connect(path: Path) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.settimeout(ANSWER_DEADLINE)
+        connection.connect(os.fspath(path))
+    except BaseException:
+        with suppress(OSError):
+            connection.close()
+        raise
+    return connection
