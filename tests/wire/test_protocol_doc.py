@@ -1,0 +1,212 @@
+"""
+``docs/protocol.md`` and the code say the same.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from twisted.protocols import amp
+
+from realize import errors, model
+from realize.net import tls
+from realize.paths import MAX_COMPONENTS, MAX_PATH
+from realize.peers import DEFAULT_PORT
+from realize.wire import (
+    commands,
+    flow,
+    link,
+    payload,
+    remote,
+    responders,
+    server,
+    status,
+)
+
+TEXT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text("utf-8")
+FLAT = " ".join(TEXT.split())
+
+#: How the types of arguments are called.
+TYPES = {
+    payload.Unsigned: "number",
+    amp.Boolean: "boolean",
+    amp.Unicode: "text",
+    amp.String: "bytes",
+}
+
+
+def rows(heading: str) -> dict[str, list[str]]:
+    """
+    The rows of the first table with this in its heading, by what is in the first cell.
+    """
+    found: dict[str, list[str]] = {}
+    _, _, rest = TEXT.partition(f"\n| {heading}")
+    for line in rest.split("\n\n")[0].splitlines()[2:]:
+        first, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        found[first.strip("`")] = cells
+    return found
+
+
+def shown(arguments: list[tuple[bytes, Any]]) -> str:
+    """
+    Arguments as the document has them.
+    """
+    words = []
+    for name, argument in arguments:
+        if isinstance(argument, payload.Payload):
+            kind = shown_head(argument._decoder.type)
+            if argument._data:
+                kind += ", and content"
+        else:
+            kind = TYPES[type(argument)]
+        optional = ", optional" if argument.optional else ""
+        words.append(f"`{name.decode()}` {kind}{optional}")
+    return ", ".join(words)
+
+
+def shown_head(kind: Any) -> str:
+    """
+    The type of a head; failures go without saying.
+    """
+    if kind is msgspec.Raw:
+        return "Greeting"
+    if typing.get_origin(kind) is typing.Annotated:
+        kind = typing.get_args(kind)[0]
+    if typing.get_origin(kind) is list:
+        (item,) = typing.get_args(kind)
+        if isinstance(item, types.UnionType):
+            item, failure = typing.get_args(item)
+            assert failure is model.Failure
+        return f"list of {item.__name__}"
+    return str(kind.__name__)
+
+
+def test_commands():
+    """
+    Each command with its arguments and results, in the same order.
+    """
+    table = rows("command |")
+    headings = re.findall(r"^(`.+`)\n: ", TEXT, re.M)
+    described = re.findall(r"`(\w+)`", " ".join(headings))
+    assert list(table) == [name.decode() for name in commands.COMMANDS]
+    for name, command in commands.COMMANDS.items():
+        _, _, arguments, results = table[name.decode()]
+        assert arguments == shown(command.arguments)
+        answered = "" if command.requiresAnswer else "not answered"
+        assert results == (shown(command.response) or answered)
+        assert name.decode() in described
+
+
+def test_rights():
+    """
+    The right that each command needs is the one its docstring names.
+    """
+    for name, command in commands.COMMANDS.items():
+        needs = rows("command |")[name.decode()][1]
+        found = re.search(r"Right: (\w+)", command.__doc__ or "")
+        assert needs == (found[1] if found else "")
+
+
+def test_errors():
+    """
+    Each code, and whether the file is deferred.
+    """
+    table = rows("code |")
+    assert set(table) == {code.decode() for code in commands.WIRE_ERRORS.values()}
+    for code, cells in table.items():
+        defers = errors.peer_error(code, "").defers
+        assert cells[1] == ("deferred" if defers else "failed")
+
+
+def records() -> dict[str, type[model.Value]]:
+    """
+    All records that are in heads, by name.
+    """
+    return {
+        kind.__name__: kind
+        for module in (model, commands, status)
+        for kind in vars(module).values()
+        if isinstance(kind, type)
+        and issubclass(kind, model.Value)
+        and kind is not model.Value
+    }
+
+
+@pytest.mark.parametrize("name", sorted(records()))
+def test_records(name):
+    """
+    Each record's tag and fields, in order.
+    """
+    begins, fields = rows("record |")[name]
+    info = msgspec.inspect.type_info(records()[name])
+    assert isinstance(info, msgspec.inspect.StructType)
+    assert begins == (f"`{info.tag}`" if info.tag else "")
+    assert info.array_like
+    names = []
+    for part in fields.split(";"):
+        if part.strip().startswith("`"):
+            names += re.findall(r"`([a-z_]+)`", part.partition(", one of")[0])
+    assert names == [field.name for field in info.fields]
+    for field in info.fields:
+        if isinstance(field.type, msgspec.inspect.LiteralType):
+            assert all(f"`{value}`" in fields for value in field.type.values)
+
+
+def test_no_other_records():
+    """
+    Nothing is described that does not exist.
+    """
+    assert set(rows("record |")) == set(records())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        f"listens on port {DEFAULT_PORT}",
+        f"ALPN `{tls.ALPN.decode()}`",
+        f"A handshake that takes longer than {tls.HANDSHAKE_DEADLINE} seconds",
+        f"at most {payload.MAX_KEYS} keys",
+        f"at most {payload.MAX_BOX:,} bytes",
+        f"key(1 to {payload.MAX_KEY} bytes)",
+        f"as the value of the key says, at most {payload.MAX_PAYLOAD:,}",
+        f"A path is 1 to {MAX_PATH:,} bytes: at most {MAX_COMPONENTS} components",
+        f"at most {model.MAX_BATCH:,} items and {model.MAX_BATCH_BYTES:,} bytes",
+        f"come with offers are at most {commands.MAX_DIRECTORIES:,}",
+        f"the first {model.PREFIX_STEP:,} bytes",
+        f"BLAKE3, {model.DIGEST_SIZE} bytes",
+        f"before the answer, which has {link.WELCOME_DEADLINE} seconds",
+        f"At most {responders.MAX_STORES} are open at once",
+        f"a token of {commands.TOKEN_SIZE} random bytes",
+        f"`version` is {commands.VERSION}.",
+        f"sent nothing for {link.ALIVE_AFTER} seconds",
+        f"heard nothing for {link.SILENCE} seconds",
+        f"no answer for {remote.ANSWER_DEADLINE} seconds",
+        f"while {flow.MAX_REQUESTS} requests, or {flow.MAX_IN_PROGRESS:,} bytes",
+        f"or {flow.MAX_UNREAD:,} bytes of answers",
+        f"or {flow.MAX_TOTAL:,} bytes on all together",
+        f"at most {server.MAX_CONNECTIONS_PER_PEER} connections of one peer and "
+        f"{server.MAX_CONNECTIONS} in all",
+        f"at most {server.MAX_UNGREETED_PER_PEER} and {server.MAX_UNGREETED}; and of "
+        f"those in their handshake at most {tls.MAX_PENDING_PER_ADDRESS} from one "
+        f"address and {tls.MAX_PENDING} in all",
+    ],
+)
+def test_limits(words):
+    """
+    Every number in the document is the one in the code.
+    """
+    assert words in FLAT
+
+
+def test_numbers():
+    """
+    The largest number that crosses, however it crosses.
+    """
+    assert payload.MAX_NUMBER == 2**63 - 1
+    assert FLAT.count("2^63-1") == 2
