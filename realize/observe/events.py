@@ -51,6 +51,15 @@ class Event:
         """
         getattr(logger, self.level)(self.message, event=self.name, **fields)
 
+    def log_failure(self, logger: Any, failure: object, **fields: object) -> None:
+        """
+        Log something that nobody planned: one line, and its traceback at debug.
+
+        :param failure: a ``twisted.python.failure.Failure``.
+        :param fields: as for :meth:`log`.
+        """
+        logger.failure(self.message, failure=failure, event=self.name, **fields)
+
 
 # -- the program
 
@@ -86,6 +95,12 @@ RELOAD_REFUSED: Final = Event(
     "Configuration not changed: {reason}",
     "the daemon was told to reload and the file is not usable; the old one holds",
 )
+LOG_NOT_REOPENED: Final = Event(
+    "log-not-reopened",
+    "error",
+    "{path} cannot be opened again ({reason}); the old file stays in use.",
+    "the daemon was told to reopen its log or its audit log, and could not",
+)
 LEVEL_CHANGED: Final = Event(
     "level-changed",
     "info",
@@ -107,15 +122,16 @@ PEER_LEFT: Final = Event(
     "peer-left",
     "info",
     "{peer} left after {seconds:.1f} s: {received} B received, {sent} B sent.",
-    "a connection that was served has ended",
+    "a connection that was served has ended; the bytes are those of its TCP "
+    "connection",
     ("connection", "reason"),
 )
 PEER_REFUSED: Final = Event(
     "peer-refused",
     "warn",
-    "Refused {address}: {reason}.",
-    "a connection was not served, or was cut off for what it sent",
-    ("peer",),
+    "Refused {peer}: {reason}.",
+    "a connection was not served, or was cut off for what it sent; a stranger is "
+    "called by its address",
 )
 ERRORS_SUPPRESSED: Final = Event(
     "errors-suppressed",
@@ -129,30 +145,32 @@ ERRORS_SUPPRESSED: Final = Event(
 FILE_FINAL: Final = Event(
     "file-final",
     "info",
-    "{path} is in {directory}: {size} B from {peer}, {how}.",
-    "a file is verified, durable and under its name",
-    ("blake3", "session"),
+    "{path} is in {directory}: {size} B from {peer}, {how}, in {seconds:.3f} s.",
+    "a file is verified, durable and under its name; crossed is how many of its bytes "
+    "were sent for it",
+    ("blake3", "crossed", "session"),
 )
 FILES_FINAL: Final = Event(
     "files-final",
     "info",
     "{count} files are in {directory}: {size} B from {peer}; the last is {path}.",
     "many files became final together; instead of a line for each",
-    ("session",),
+    ("crossed", "session"),
 )
 FILE_REMOVED: Final = Event(
     "file-removed",
     "info",
-    "{path} left {directory}: {size} B taken by {peer}.",
-    "a source file was deleted because it is safe elsewhere",
-    ("blake3", "session"),
+    "{path} left {directory}: {size} B taken by {peer}, in {seconds:.3f} s.",
+    "a source file was deleted because it is safe elsewhere; crossed is how many of "
+    "its bytes were read for that",
+    ("blake3", "crossed", "session"),
 )
 FILES_REMOVED: Final = Event(
     "files-removed",
     "info",
     "{count} files left {directory}: {size} B taken by {peer}; the last was {path}.",
     "many source files were deleted together; instead of a line for each",
-    ("session",),
+    ("crossed", "session"),
 )
 FILE_FAILED: Final = Event(
     "file-failed",
@@ -173,6 +191,15 @@ SYNC_FAILED: Final = Event(
     "error",
     "{directory}: the disk did not keep {path}: {text}",
     "an fsync failed; the file is still at its source, the disk needs a look",
+    ("peer", "session"),
+)
+RECEIPTS_LOST: Final = Event(
+    "receipts-lost",
+    "error",
+    "The audit log cannot be written ({reason}): nothing in it tells that {count} "
+    "files left {directory}; the last was {path}.",
+    "files were removed because they are safe elsewhere, and then the disk of the "
+    "audit log was full or failed",
     ("peer", "session"),
 )
 DIRECTORY_GONE: Final = Event(
@@ -283,19 +310,44 @@ PUSH_FAILED: Final = Event(
 
 # -- steps
 
+BYTES_READ: Final = Event(
+    "bytes-read",
+    "debug",
+    "{size} B of {directory} were read.",
+    "each batch of ranges of files that is taken",
+    ("peer", "session"),
+)
+BYTES_WRITTEN: Final = Event(
+    "bytes-written",
+    "debug",
+    "{size} B were written in {directory}.",
+    "each batch of pieces of files that is put",
+    ("peer", "session"),
+)
+GROUP_COMMITTED: Final = Event(
+    "group-committed",
+    "debug",
+    "{count} files in {directory} were made durable in {seconds:.3f} s.",
+    "each group of files that is committed together",
+    ("peer", "session"),
+)
+REQUEST_MADE: Final = Event(
+    "request-made",
+    "debug",
+    "{command} was answered by {peer} after {seconds:.3f} s: {outcome}.",
+    "each request of the protocol, at the end that asked",
+)
 REQUEST_ANSWERED: Final = Event(
     "request-answered",
     "debug",
     "{command} of {peer} answered in {seconds:.3f} s: {outcome}.",
-    "each request of the protocol",
-    ("connection",),
+    "each request of the protocol, at the end that answers",
 )
 BUG: Final = Event(
     "bug",
     "error",
-    "{what} failed in a way nobody planned; its traceback is logged at debug.",
-    "please report it",
-    ("error",),
+    "{what} failed in a way nobody planned: {error}",
+    "please report it; the traceback follows at debug",
 )
 
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol, TextIO
 
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.logger import ILogObserver, LogLevel
 from txaio.tx import set_global_log_level
 from zope.interface import implementer
@@ -38,6 +38,8 @@ class Sink(Protocol):
     def reopen(self) -> None:
         """
         Go on in a new file of the same name, after the old one was rotated away.
+
+        :raises OSError: the new one cannot be opened; the old one stays in use.
         """
 
 
@@ -89,11 +91,7 @@ class FileSink:
         StreamSink(self._stream, self.render).write(record)
 
     def reopen(self) -> None:
-        old = self._stream
-        try:
-            self._stream = self._open()
-        except OSError:
-            return
+        old, self._stream = self._stream, self._open()
         old.close()
 
 
@@ -144,6 +142,12 @@ def stderr_is_journal(environ: Mapping[str, str]) -> bool:
     return (device, inode) == (str(status.st_dev), str(status.st_ino))
 
 
+def _count_nothing(level: str) -> None:
+    """
+    For programs that do not count their lines.
+    """
+
+
 @implementer(ILogObserver)
 class LogOutput:
     """
@@ -151,10 +155,18 @@ class LogOutput:
 
     Levels can be changed at any time; loggers whose level is off cost nothing, since
     txaio makes their methods do nothing.
+
+    :param counted: called with the level of each line.
     """
 
-    def __init__(self, sink: Sink, levels: Levels) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        levels: Levels,
+        counted: Callable[[str], None] = _count_nothing,
+    ) -> None:
         self._sink = sink
+        self._counted = counted
         self._levels = levels
         set_global_log_level(levels.most_verbose)
 
@@ -173,8 +185,17 @@ class LogOutput:
     def __call__(self, event: Mapping[str, Any]) -> None:
         namespace = event.get("log_namespace") or ""
         level = event.get("log_level", LogLevel.info)
-        if self._levels.allow(namespace, level):
-            self._sink.write(Record.of(event))
+        if not self._levels.allow(namespace, level):
+            return
+        record = Record.of(event)
+        self._counted(record.level)
+        if not record.traceback:
+            self._sink.write(record)
+            return
+        # One line for the operator; the traceback is for whoever mends it.
+        self._sink.write(evolve(record, traceback=""))
+        if self._levels.allow(namespace, LogLevel.debug):
+            self._sink.write(evolve(record, level="debug"))
 
     def reopen(self) -> None:
         """

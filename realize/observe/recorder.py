@@ -6,26 +6,31 @@ logged, and written down as receipts.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Literal
 
 from attrs import field, frozen
 from prometheus_client import CollectorRegistry
-from txaio.tx import make_logger
+from txaio.tx import get_global_log_level, make_logger
 
 from realize.errors import DiskError, PeerError, SyncFailed
 from realize.model import How
 from realize.observe.audit import AuditLog, Receipt
 from realize.observe.events import (
+    BYTES_READ,
+    BYTES_WRITTEN,
     FILE_DEFERRED,
     FILE_FAILED,
     FILE_FINAL,
     FILE_REMOVED,
     FILES_FINAL,
     FILES_REMOVED,
+    GROUP_COMMITTED,
+    RECEIPTS_LOST,
     SYNC_FAILED,
     Event,
 )
+from realize.observe.journeys import Journeys, LineBudget
 from realize.observe.metrics import DirectoryMetrics
 from realize.paths import join, printable
 
@@ -75,11 +80,13 @@ class Records:
     :ivar directory: its id, or ``local``.
     :ivar metrics: shared with other directories.
     :ivar audit: where receipts go, if anywhere.
+    :ivar lines: how many may be about single files.
     """
 
     directory: str
     metrics: DirectoryMetrics
     audit: AuditLog | None = None
+    lines: LineBudget = field(factory=LineBudget, repr=False)
 
     @classmethod
     def unseen(cls, directory: str) -> Records:
@@ -103,6 +110,7 @@ class Recorder:
     party: Party
     below: bytes
     tell: Callable[..., object] = field(repr=False)
+    _journeys: Journeys = field(init=False, factory=Journeys, repr=False)
 
     log = make_logger()
 
@@ -128,6 +136,8 @@ class Recorder:
 
         :raises DiskError: the receipts could not be written; the sources must stay.
         """
+        if not files:
+            return
         self._write_receipts("final", files)
         for how, number in Counter(each.how for each in files).items():
             self.metrics.finished.labels(self.directory, how).inc(number)
@@ -137,14 +147,26 @@ class Recorder:
         """
         These were deleted, since they are safe elsewhere.  Blocks for the receipts.
         """
+        if not files:
+            return
         self.metrics.removed.labels(self.directory).inc(len(files))
         self._log_group(FILE_REMOVED, FILES_REMOVED, files)
-        self._write_receipts("removed", files)
+        try:
+            self._write_receipts("removed", files)
+        except DiskError as error:
+            # They are gone, and to say anything else would be wrong.
+            self._log(
+                RECEIPTS_LOST,
+                reason=str(error),
+                count=len(files),
+                path=self._below(files[-1].path),
+            )
 
     def failed(self, path: bytes, error: PeerError) -> None:
         """
         A file was not listed, read, written or removed, or is left for later.
         """
+        self._journeys.end(path)
         if error.defers:
             self.metrics.deferred.labels(self.directory).inc()
             event = FILE_DEFERRED
@@ -153,35 +175,25 @@ class Recorder:
             event = FILE_FAILED
         # Mostly the text begins with the path, which the message has already.
         text = str(error).removeprefix(f"{printable(path)}: ")
-        self._log(
-            event,
-            path=path,
-            text=text,
-            code=error.code,
-            peer=self.party.peer,
-            session=self.party.session,
-        )
+        self._log(event, path=self._below(path), text=text, code=error.code)
         if isinstance(error, SyncFailed):
-            self._log(
-                SYNC_FAILED,
-                path=path,
-                text=text,
-                peer=self.party.peer,
-                session=self.party.session,
-            )
+            self._log(SYNC_FAILED, path=self._below(path), text=text)
+
+    def _below(self, path: bytes) -> bytes:
+        return join(self.below, path)
 
     def _write_receipts(
         self, event: Literal["final", "removed"], files: Sequence[Settled]
     ) -> None:
         audit, party = self.records.audit, self.party
-        if audit is None or not files:
+        if audit is None:
             return
         try:
             audit.write(
                 Receipt(
                     event,
                     self.directory,
-                    join(self.below, each.path),
+                    self._below(each.path),
                     each.size,
                     each.digest,
                     party.peer,
@@ -195,48 +207,65 @@ class Recorder:
             ) from None
 
     def _log_group(self, one: Event, many: Event, files: Sequence[Settled]) -> None:
-        common = {
-            "directory": self.directory,
-            "peer": self.party.peer,
-            "session": self.party.session,
-        }
-        if len(files) > LINES_PER_GROUP:
+        journeys = [self._journeys.end(each.path) for each in files]
+        if len(files) > LINES_PER_GROUP or not self.records.lines.take(len(files)):
             self._log(
                 many,
                 count=len(files),
                 size=sum(each.size for each in files),
-                path=files[-1].path,
-                **common,
+                path=self._below(files[-1].path),
+                crossed=sum(nbytes for _seconds, nbytes in journeys),
             )
             return
-        for each in files:
+        for each, (seconds, nbytes) in zip(files, journeys, strict=True):
             how = {"how": each.how} if each.how else {}
             self._log(
                 one,
-                path=each.path,
+                path=self._below(each.path),
                 size=each.size,
                 blake3=each.digest.hex(),
+                seconds=seconds,
+                crossed=nbytes,
                 **how,
-                **common,
             )
 
     def _log(self, event: Event, **fields: object) -> None:
-        fields.setdefault("directory", self.directory)
-        self.tell(event.log, self.log, **fields)
+        self.tell(
+            event.log,
+            self.log,
+            directory=self.directory,
+            peer=self.party.peer,
+            session=self.party.session,
+            **fields,
+        )
+
+    def _debug(self, event: Event, **fields: object) -> None:
+        if get_global_log_level() == "debug":
+            self._log(event, **fields)
 
     # -- bytes and groups
 
-    def read(self, nbytes: int) -> None:
+    def read(self, files: Iterable[tuple[bytes, int]]) -> None:
         """
-        Content was read for a move.
+        Content was read for a move: paths, and how many bytes of each.
         """
-        self.metrics.file_bytes.labels(self.directory, "read").inc(nbytes)
+        total = self._moved("read", files)
+        self._debug(BYTES_READ, size=total)
 
-    def written(self, nbytes: int) -> None:
+    def written(self, files: Iterable[tuple[bytes, int]]) -> None:
         """
-        Content was written into partials.
+        Content was written into partials: paths, and how many bytes of each.
         """
-        self.metrics.file_bytes.labels(self.directory, "written").inc(nbytes)
+        total = self._moved("written", files)
+        self._debug(BYTES_WRITTEN, size=total)
+
+    def _moved(self, direction: str, files: Iterable[tuple[bytes, int]]) -> int:
+        total = 0
+        for path, nbytes in files:
+            self._journeys.add(path, nbytes)
+            total += nbytes
+        self.metrics.file_bytes.labels(self.directory, direction).inc(total)
+        return total
 
     def reused(self, nbytes: int) -> None:
         """
@@ -250,6 +279,7 @@ class Recorder:
         """
         self.metrics.commit_files.labels(self.directory).observe(files)
         self.metrics.commit_duration.labels(self.directory).observe(seconds)
+        self._debug(GROUP_COMMITTED, count=files, seconds=seconds)
 
     def partials(self, files: int, nbytes: int) -> None:
         """

@@ -228,11 +228,9 @@ class LocalDestination:
                 results.append(self._write_one(piece, payload[position:end]))
                 position = end
         self._recorder.written(
-            sum(
-                piece.length
-                for piece, result in zip(pieces, results, strict=True)
-                if isinstance(result, Written)
-            )
+            (piece.path, piece.length)
+            for piece, result in zip(pieces, results, strict=True)
+            if isinstance(result, Written)
         )
         return results
 

@@ -174,7 +174,11 @@ class LocalSource:
     ) -> tuple[Sequence[Extent | Failure], bytes]:
         self._check_root()
         extents, data = self._reader.read(ranges)
-        self._recorder.read(len(data))
+        self._recorder.read(
+            (each.path, extent.length)
+            for each, extent in zip(ranges, extents, strict=True)
+            if isinstance(extent, Extent)
+        )
         self._record_failures(ranges, extents)
         return extents, data
 

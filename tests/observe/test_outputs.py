@@ -74,7 +74,8 @@ def test_reopening_where_it_is_not_possible_goes_on_in_the_old_file(
     sink = FileSink(str(folder / "log"), as_json)
     moved = tmp_path / "moved"
     folder.rename(moved)
-    sink.reopen()
+    with pytest.raises(FileNotFoundError):
+        sink.reopen()
     sink.write(RECORD)
     assert (moved / "log").read_text()
 

@@ -1,0 +1,85 @@
+"""
+When files began to move, and how many of their bytes did; for one line at the end.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from attrs import define, field
+
+#: Most files whose beginning is remembered; the one that is oldest is forgotten.
+MAX_FILES: Final = 16_384
+
+#: Most lines about single files at once, and per second from then on.
+LINES_AT_ONCE: Final = 100
+LINES_PER_SECOND: Final = 50
+
+
+@define(eq=False)
+class Journeys:
+    """
+    Of the files of one store; may be used from several threads.
+
+    :ivar clock: monotonic seconds.
+    """
+
+    clock: Callable[[], float] = time.monotonic
+    _begun: OrderedDict[bytes, tuple[float, int]] = field(
+        init=False, factory=OrderedDict
+    )
+    _lock: threading.Lock = field(init=False, factory=threading.Lock)
+
+    def add(self, path: bytes, nbytes: int) -> None:
+        """
+        More bytes of a file were read or written.
+        """
+        with self._lock:
+            began, before = self._begun.get(path) or (self.clock(), 0)
+            self._begun[path] = began, before + nbytes
+            if len(self._begun) > MAX_FILES:
+                self._begun.popitem(last=False)
+
+    def end(self, path: bytes) -> tuple[float, int]:
+        """
+        It is over: seconds since it began, and bytes; zeros if it is not remembered.
+        """
+        with self._lock:
+            began, nbytes = self._begun.pop(path, (None, 0))
+            return (0.0 if began is None else self.clock() - began), nbytes
+
+
+@define(eq=False)
+class LineBudget:
+    """
+    How many lines may be about single files, so that a flood becomes one for each
+    group: the journal drops what is more than 10,000 in 30 seconds.
+
+    :ivar clock: monotonic seconds.
+    """
+
+    clock: Callable[[], float] = time.monotonic
+    _left: float = field(init=False, default=LINES_AT_ONCE)
+    _since: float = field(init=False)
+    _lock: threading.Lock = field(init=False, factory=threading.Lock)
+
+    def __attrs_post_init__(self) -> None:
+        self._since = self.clock()
+
+    def take(self, lines: int) -> bool:
+        """
+        Whether so many may be written now; if so, they are counted.
+        """
+        with self._lock:
+            now = self.clock()
+            earned = (now - self._since) * LINES_PER_SECOND
+            self._left = min(LINES_AT_ONCE, self._left + earned)
+            self._since = now
+            if self._left < lines:
+                return False
+            self._left -= lines
+            return True
