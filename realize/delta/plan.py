@@ -1,0 +1,319 @@
+"""
+Plans: how to make the new version of a file out of the one that is present.
+
+A plan is made in two passes, both of them streams, in the order of the new version:
+
+1. :func:`outline` matches groups.  What matches is a :class:`Reuse`; a stretch that
+   does not is a :class:`Compare`, which names the groups of the present version that
+   its bytes may have come from.
+2. :func:`refine` matches the chunks of one :class:`Compare`: :class:`Reuse` and
+   :class:`Fetch`.
+
+Nothing in the second pass depends on an earlier result, so that a caller may ask for
+the chunks of many stretches before the first answer has come.  :func:`join` makes one
+step of what belongs together.
+
+**Which groups a stretch is compared with.**  What stands before a stretch matches and
+says where it begins in the present version; what stands after it says where it ends.
+Chunks are looked for behind the one and ahead of the other, as far as the groups there
+match nothing either, no further than the stretch is long and a quarter more, and at
+least :data:`_SLACK` groups further.  If there are less than half as many groups in
+these places as in the stretch, others that match nothing are added, twice as many as
+it has at most.  So a file that was cut off is compared with a few groups, not with all
+that it has lost; and edits everywhere are found whatever was inserted before or after.
+What this can miss is a chunk that moved far away while everything about it was edited,
+or one in a group that matches elsewhere; these are sent.
+
+**Bounds.**  A long stretch is taken in parts of :data:`_WINDOW` groups, so that what
+is compared at a time is bounded whatever the file's size.  Every step takes time in
+proportion to the groups or chunks it is given: of equal ones (a file of zeros) one is
+remembered, and the one after the last match is preferred, which keeps runs together.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Final, Protocol
+
+import msgspec
+from attrs import frozen
+
+from realize.delta.signature import Groups, Length, Offset, Part, Signature
+from realize.model import Natural, Value
+
+#: Groups of a stretch that are compared at a time.
+_WINDOW: Final = 256
+
+#: Groups that are compared beyond a stretch's length, at least.
+_SLACK: Final = 4
+
+
+class Span(Value, frozen=True):
+    """
+    A group, by its place in its file.
+
+    :ivar offset: bytes.
+    :ivar length: bytes.
+    """
+
+    offset: Offset
+    length: Length
+
+
+class Reuse(Value, frozen=True, tag="reuse"):
+    """
+    Bytes of the new version that the present one has too.
+
+    :ivar offset: where they begin in the new version, in bytes.
+    :ivar length: bytes; any number of groups or chunks.
+    :ivar present: where they begin in the present version, in bytes.
+    """
+
+    offset: Natural
+    length: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+    present: Natural
+
+
+class Fetch(Value, frozen=True, tag="fetch"):
+    """
+    Bytes of the new version that have to come from the source.
+
+    :ivar offset: where they begin in the new version, in bytes.
+    :ivar length: bytes; any number.
+    """
+
+    offset: Natural
+    length: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+
+
+class Compare(Value, frozen=True):
+    """
+    A stretch of the new version whose chunks have to be looked at.
+
+    :ivar source: its groups, in order and without a gap; never empty.
+    :ivar present: the groups of the present version to compare them with, in order;
+        none if there is nothing to compare with.
+    """
+
+    source: list[Span]
+    present: list[Span]
+
+
+Step = Reuse | Fetch
+
+
+class Parts(Protocol):
+    """
+    Groups or chunks, by number.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int, /) -> Part: ...
+
+
+def outline(source: Groups, present: Groups) -> Iterator[Step | Compare]:
+    """
+    Match the groups of the new version with those of the present one.
+
+    :param source: of the new version, complete.
+    :param present: cut in the same way, complete.
+    """
+    index = _Index(present)
+    matches = array("q", map(index.match, source))
+    taken = bytearray(len(present))
+    for match in matches:
+        if match >= 0:
+            taken[match] = 1
+    untaken = array("q", (n for n in range(len(present)) if not taken[n]))
+    number = 0
+    while number < len(source):
+        if matches[number] >= 0:
+            begin, end = source.offset(number), source.offset(number + 1)
+            yield Reuse(begin, end - begin, present.offset(matches[number]))
+            number += 1
+            continue
+        first = number
+        while number < len(source) and matches[number] < 0:
+            number += 1
+        stretch = _Stretch(
+            source,
+            present,
+            taken,
+            untaken,
+            groups=range(first, number),
+            after=matches[first - 1] + 1 if first else 0,
+            before=matches[number] if number < len(source) else len(present),
+        )
+        yield from stretch.steps()
+
+
+@frozen
+class _Stretch:
+    """
+    Consecutive groups of the new version that match nothing.
+
+    :ivar taken: for each present group, whether it matches something.
+    :ivar untaken: numbers of those that match nothing.
+    :ivar groups: numbers of the groups.
+    :ivar after: number of the present group behind the match before the stretch.
+    :ivar before: number of the present group that matches what follows the stretch.
+    """
+
+    source: Groups
+    present: Groups
+    taken: bytearray
+    untaken: array[int]
+    groups: range
+    after: int
+    before: int
+
+    def steps(self) -> Iterator[Fetch | Compare]:
+        """
+        What to compare with what, a window at a time.
+        """
+        begin, end = self._bytes(self.groups)
+        longest = end - begin + self._slack(self.groups[:_WINDOW])
+        ahead = self._free(self.after, 1, longest)
+        behind = self._free(self.before - 1, -1, longest)
+        for first in range(0, len(self.groups), _WINDOW):
+            window = self.groups[first : first + _WINDOW]
+            window_begin, window_end = self._bytes(window)
+            slack = self._slack(window)
+            # As far from the match before as in the new version, and as far from
+            # the match after.
+            shifts = (
+                (ahead, self.present.offset(self.after) - begin),
+                (behind, self.present.offset(self.before) - end),
+            )
+            numbers = {
+                number
+                for groups, shift in shifts
+                for number in self._within(
+                    groups, window_begin + shift - slack, window_end + shift + slack
+                )
+            }
+            if 2 * len(numbers) < len(window):
+                numbers.update(self.untaken[first : first + 2 * (len(window) + _SLACK)])
+            if numbers:
+                yield Compare(
+                    [_span(self.source, number) for number in window],
+                    [_span(self.present, number) for number in sorted(numbers)],
+                )
+            else:
+                yield Fetch(window_begin, window_end - window_begin)
+
+    def _bytes(self, groups: range) -> tuple[int, int]:
+        return self.source.offset(groups.start), self.source.offset(groups.stop)
+
+    def _slack(self, groups: range) -> int:
+        begin, end = self._bytes(groups)
+        return max(_SLACK * self.source.cutting.group, (end - begin) // 4)
+
+    def _free(self, number: int, direction: int, limit: int) -> range:
+        """
+        The present groups from *number* on, or back, of which none is taken and that
+        have *limit* bytes, more or less.
+        """
+        stop = number
+        while (
+            0 <= stop < len(self.present)
+            and not self.taken[stop]
+            and abs(self.present.offset(stop) - self.present.offset(number)) < limit
+        ):
+            stop += direction
+        return range(number, stop) if direction > 0 else range(stop + 1, number + 1)
+
+    def _within(self, groups: range, begin: int, end: int) -> range:
+        """
+        Those of *groups* that have bytes from *begin* to *end* of the present version.
+        """
+        if end <= 0 or not groups:
+            return range(0)
+        first = max(groups.start, self.present.at(max(begin, 0)))
+        last = min(groups.stop, self.present.at(end - 1) + 1)
+        return range(first, last)
+
+
+def _span(groups: Groups, number: int) -> Span:
+    begin, end = groups.offset(number), groups.offset(number + 1)
+    return Span(begin, end - begin)
+
+
+def refine(source: Iterable[Signature], present: Iterable[Signature]) -> Iterator[Step]:
+    """
+    Match the chunks of a :class:`Compare`.
+
+    :param source: the chunks of each of its groups, in order.
+    :param present: the chunks of each present group.
+    """
+    parts = [part for signature in present for part in signature.parts()]
+    index = _Index(parts)
+    for signature in source:
+        for part in signature.parts():
+            offset, length, _ = part
+            match = index.match(part)
+            if match < 0:
+                yield Fetch(offset, length)
+            else:
+                yield Reuse(offset, length, parts[match][0])
+
+
+def join(steps: Iterable[Step]) -> Iterator[Step]:
+    """
+    Make one step of those that continue each other.
+    """
+    held: Step | None = None
+    for step in steps:
+        joined = held and _joined(held, step)
+        if held and not joined:
+            yield held
+        held = joined or step
+    if held:
+        yield held
+
+
+def _joined(first: Step, then: Step) -> Step | None:
+    if isinstance(first, Fetch) and isinstance(then, Fetch):
+        return Fetch(first.offset, first.length + then.length)
+    if (
+        isinstance(first, Reuse)
+        and isinstance(then, Reuse)
+        and first.present + first.length == then.present
+    ):
+        return Reuse(first.offset, first.length + then.length, first.present)
+    return None
+
+
+class _Index:
+    """
+    Finds equal parts; remembers of equal ones the first.
+
+    Of several it prefers the one that is as far behind the match before as the part
+    asked for is behind that one's, which is the right one wherever nothing was
+    inserted or removed.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._first: dict[bytes, int] = {}
+        for number in range(len(parts)):
+            self._first.setdefault(parts[number][2], number)
+        self._expected = -1
+
+    def match(self, part: Part) -> int:
+        """
+        The number of an equal part; -1 if there is none.
+        """
+        self._expected += 1
+        if self._equal(self._expected, part):
+            return self._expected
+        number = self._first.get(part[2], -1)
+        if number >= 0 and self._equal(number, part):
+            self._expected = number
+            return number
+        return -1
+
+    def _equal(self, number: int, part: Part) -> bool:
+        return number < len(self._parts) and self._parts[number][1:] == part[1:]

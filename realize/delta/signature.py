@@ -1,0 +1,223 @@
+"""
+Signatures: what a part of a file is made of, short enough to be sent.
+
+The same value serves both levels: a page of a file's groups, or the chunks of one
+group.  A page that arrives from a peer has been checked for what can be seen from it
+alone; :meth:`Groups.add` and :func:`check_chunks` see to the rest.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Annotated, Final
+
+import msgspec
+from attrs import define, field
+from blake3 import blake3
+
+from realize.delta.chunks import (
+    LARGEST_CHUNK,
+    LARGEST_FILE,
+    Cutting,
+    Readable,
+    cut_chunks,
+    cut_groups,
+)
+from realize.model import Value
+
+#: Bytes kept of a BLAKE3 digest.  Enough to find what is equal; that the result is
+#: right is for the digest of the whole file to say.
+SHORT_DIGEST: Final = 16
+
+#: Most chunks or groups in one signature.
+MAX_PAGE: Final = 2**14
+
+#: Groups in a page of which the maker has no other idea.
+USUAL_PAGE: Final = 256
+
+Offset = Annotated[int, msgspec.Meta(ge=0, le=LARGEST_FILE)]
+Length = Annotated[int, msgspec.Meta(ge=1, le=16 * LARGEST_CHUNK)]
+
+#: Offset, length and short digest of a group or a chunk.
+Part = tuple[int, int, bytes]
+
+
+class Signature(Value, frozen=True, tag="signature"):
+    """
+    Consecutive groups, or consecutive chunks, of a file.
+
+    :ivar offset: where the first begins, in bytes.
+    :ivar lengths: bytes in each.
+    :ivar digests: the first :data:`SHORT_DIGEST` bytes of the BLAKE3 of each, joined.
+    """
+
+    offset: Offset
+    lengths: Annotated[list[Length], msgspec.Meta(max_length=MAX_PAGE)]
+    digests: bytes
+
+    def __post_init__(self) -> None:
+        """
+        :raises ValueError: there are not as many digests as lengths.
+        """
+        if len(self.digests) != len(self.lengths) * SHORT_DIGEST:
+            raise ValueError("a signature has not as many digests as lengths")
+
+    @property
+    def end(self) -> int:
+        """
+        Where the last ends, in bytes.
+        """
+        return self.offset + sum(self.lengths)
+
+    def parts(self) -> Iterator[Part]:
+        """
+        Offset, length and digest of each.
+        """
+        offset, digests = self.offset, self.digests
+        for number, length in enumerate(self.lengths):
+            first = number * SHORT_DIGEST
+            yield offset, length, digests[first : first + SHORT_DIGEST]
+            offset += length
+
+
+def sign_groups(
+    stream: Readable, offset: int, cutting: Cutting, count: int = USUAL_PAGE
+) -> Iterator[Signature]:
+    """
+    The groups of a file, from *offset* to its end, in pages.
+
+    To go on later, or elsewhere, begin again at the end of a page.
+
+    :param stream: the file's bytes from *offset* on, which is 0 or the end of a group.
+    :param count: most groups in a page; 1 to :data:`MAX_PAGE`.
+    """
+    groups = cut_groups(stream, cutting)
+    while True:
+        page = _signature(offset, islice(groups, count))
+        if not page.lengths:
+            return
+        yield page
+        offset = page.end
+
+
+def sign_chunks(group: bytes | memoryview, offset: int, cutting: Cutting) -> Signature:
+    """
+    The chunks of one group.
+
+    :param offset: where the group begins in its file, in bytes.
+    """
+    return _signature(offset, cut_chunks(group, cutting))
+
+
+def _signature(offset: int, parts: Iterable[memoryview]) -> Signature:
+    lengths: list[int] = []
+    digests = bytearray()
+    for part in parts:
+        lengths.append(len(part))
+        digests += blake3(part).digest(SHORT_DIGEST)
+    return Signature(offset, lengths, bytes(digests))
+
+
+def check_chunks(
+    signature: Signature, offset: int, length: int, cutting: Cutting
+) -> None:
+    """
+    Hold the chunks of a group that a peer has sent against what was asked for.
+
+    :raises ValueError: they are of another part of the file, or too many.
+    """
+    if (signature.offset, signature.end) != (offset, offset + length):
+        raise ValueError("a signature of another part of the file")
+    if len(signature.lengths) > cutting.most_chunks(length):
+        raise ValueError("a signature of too many chunks")
+
+
+@define(eq=False)
+class Groups:
+    """
+    All groups of a file, by number; 24 bytes of memory each.
+
+    :ivar size: bytes in the file.
+    """
+
+    size: int
+    _cutting: Cutting
+    _offsets: array[int] = field(factory=lambda: array("Q", [0]), init=False)
+    _digests: bytearray = field(factory=bytearray, init=False)
+
+    def add(self, page: Signature) -> None:
+        """
+        Append the page that follows.
+
+        :raises ValueError: it does not follow, is empty, reaches beyond the end of the
+            file, or holds more groups than a file of this size can have.
+        """
+        if not page.lengths or page.offset != self.end or page.end > self.size:
+            raise ValueError("a signature of another part of the file")
+        if len(self) + len(page.lengths) > self._cutting.most_groups(self.size):
+            raise ValueError("a signature of too many groups")
+        for offset, length, _ in page.parts():
+            self._offsets.append(offset + length)
+        self._digests += page.digests
+
+    def __len__(self) -> int:
+        """
+        How many there are.
+        """
+        return len(self._offsets) - 1
+
+    def __iter__(self) -> Iterator[Part]:
+        """
+        Each, in order.
+        """
+        return map(self.__getitem__, range(len(self)))
+
+    @property
+    def end(self) -> int:
+        """
+        How far the pages reach, in bytes.
+        """
+        return self._offsets[-1]
+
+    @property
+    def complete(self) -> bool:
+        """
+        Whether they reach the end of the file.
+        """
+        return self.end == self.size
+
+    @property
+    def cutting(self) -> Cutting:
+        """
+        How the file was cut.
+        """
+        return self._cutting
+
+    def offset(self, number: int) -> int:
+        """
+        Where a group begins, in bytes; for the number after the last, the end.
+        """
+        return self._offsets[number]
+
+    def __getitem__(self, number: int) -> Part:
+        """
+        Offset, length and digest of a group.
+
+        :raises IndexError: there are not that many.
+        """
+        offset = self._offsets[number]
+        first = number * SHORT_DIGEST
+        return (
+            offset,
+            self._offsets[number + 1] - offset,
+            bytes(self._digests[first : first + SHORT_DIGEST]),
+        )
+
+    def at(self, offset: int) -> int:
+        """
+        The number of the group that this byte of the file is in.
+        """
+        return bisect_right(self._offsets, offset) - 1

@@ -1,0 +1,167 @@
+"""
+Signatures: pages, what is refused of a peer's, and what they cost on the wire.
+"""
+
+from __future__ import annotations
+
+import io
+
+import msgspec
+import pytest
+from blake3 import blake3
+
+from realize.delta.chunks import Cutting
+from realize.delta.signature import (
+    MAX_PAGE,
+    SHORT_DIGEST,
+    Groups,
+    Signature,
+    check_chunks,
+    sign_chunks,
+    sign_groups,
+)
+from tests.delta.test_chunks import DATA
+
+CUTTING = Cutting(2048)
+
+
+def fake(offset: int, *lengths: int) -> Signature:
+    """
+    A signature that is well formed.
+    """
+    return Signature(offset, list(lengths), bytes(SHORT_DIGEST * len(lengths)))
+
+
+@pytest.mark.parametrize("count", [1, 2, 100])
+def test_pages_follow_each_other(count: int) -> None:
+    """
+    However long the pages, the groups are the same, and each digest is of its bytes.
+    """
+    pages = list(sign_groups(io.BytesIO(DATA), 0, CUTTING, count))
+
+    assert all(len(page.lengths) <= count for page in pages)
+    parts = [part for page in pages for part in page.parts()]
+    assert sum(length for _, length, _ in parts) == len(DATA)
+    for offset, length, digest in parts:
+        assert digest == blake3(DATA[offset : offset + length]).digest(SHORT_DIGEST)
+
+
+def test_a_page_can_be_made_alone() -> None:
+    """
+    Beginning at the end of a page gives the pages that follow.
+    """
+    first, *rest = sign_groups(io.BytesIO(DATA), 0, CUTTING, 2)
+    stream = io.BytesIO(DATA[first.end :])
+    assert list(sign_groups(stream, first.end, CUTTING, 2)) == rest
+
+
+def test_an_empty_file_has_no_pages() -> None:
+    """
+    And its groups are complete at once.
+    """
+    assert list(sign_groups(io.BytesIO(), 0, CUTTING)) == []
+    assert Groups(0, CUTTING).complete
+
+
+def test_groups_by_number() -> None:
+    """
+    Offsets, lengths and digests are those of the pages, and every byte has its group.
+    """
+    groups = Groups(len(DATA), CUTTING)
+    pages = list(sign_groups(io.BytesIO(DATA), 0, CUTTING, 3))
+    for page in pages:
+        assert not groups.complete
+        groups.add(page)
+
+    parts = [part for page in pages for part in page.parts()]
+    assert groups.complete
+    assert list(groups) == parts
+    assert [groups[number] for number in range(len(groups))] == parts
+    for number, (offset, length, _) in enumerate(parts):
+        assert groups.offset(number) == offset
+        assert groups.at(offset) == groups.at(offset + length - 1) == number
+    assert groups.offset(len(groups)) == len(DATA)
+    with pytest.raises(IndexError):
+        groups[len(groups)]
+
+
+def test_a_signature_crosses_the_wire_in_little() -> None:
+    """
+    A group costs about 20 bytes and a chunk about 19.
+    """
+    page = next(sign_groups(io.BytesIO(DATA), 0, CUTTING))
+    chunks = sign_chunks(DATA[: page.lengths[0]], 0, CUTTING)
+
+    for signature, each in ((page, 21), (chunks, 19)):
+        encoded = msgspec.msgpack.encode(signature)
+        assert msgspec.msgpack.decode(encoded, type=Signature) == signature
+        assert len(encoded) <= each * len(signature.lengths) + 40
+
+
+@pytest.mark.parametrize(
+    ("offset", "lengths", "digests"),
+    [
+        (-1, [5], 16),
+        (2**43, [5], 16),
+        (0, [0], 16),
+        (0, [-5], 16),
+        (0, [2**25], 16),
+        (0, [5], 15),
+        (0, [5], 32),
+        (0, [5] * (MAX_PAGE + 1), 16 * (MAX_PAGE + 1)),
+    ],
+)
+def test_malformed_signatures_are_refused(
+    offset: int, lengths: list[int], digests: int
+) -> None:
+    """
+    What can be seen from the value alone is seen when it is decoded.
+    """
+    encoded = msgspec.msgpack.encode(["signature", offset, lengths, bytes(digests)])
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.msgpack.decode(encoded, type=Signature)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        fake(0),
+        fake(500, 500),
+        fake(1001, 500),
+        fake(1000, 2**20),
+        fake(1000, 2**20 + 1),
+    ],
+    ids=["empty", "before", "gap", "beyond by much", "beyond by little"],
+)
+def test_pages_that_do_not_follow_are_refused(page: Signature) -> None:
+    """
+    A peer can't make the groups of a file overlap, or go on beyond it.
+    """
+    groups = Groups(2**20, CUTTING)
+    groups.add(fake(0, 1000))
+
+    with pytest.raises(ValueError, match="another part"):
+        groups.add(page)
+
+    assert (len(groups), groups.end) == (1, 1000)
+
+
+def test_too_many_groups_are_refused() -> None:
+    """
+    A peer can't fill the memory with groups of one byte.
+    """
+    groups = Groups(2**20, CUTTING)
+    with pytest.raises(ValueError, match="too many"):
+        groups.add(fake(0, 1, 1, 1, 1, 1))
+
+
+def test_chunks_are_held_against_what_was_asked() -> None:
+    """
+    The very group, in no more chunks than can be.
+    """
+    check_chunks(fake(100, 600, 400), 100, 1000, CUTTING)
+    for wrong in (fake(99, 600, 400), fake(100, 600, 399), fake(100, 600, 401)):
+        with pytest.raises(ValueError, match="another part"):
+            check_chunks(wrong, 100, 1000, CUTTING)
+    with pytest.raises(ValueError, match="too many"):
+        check_chunks(fake(100, 600, 398, 1, 1), 100, 1000, CUTTING)
