@@ -31,6 +31,8 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 from txaio.tx import make_logger
 
+from realize.observe.events import BUG
+
 PATH: Final = b"/metrics"
 
 #: Most connections at a time, and the seconds each may take from first to last byte.
@@ -85,7 +87,10 @@ class MetricsResource(Resource):
         try:
             body = await self._in_thread(page)
         except Exception:  # noqa: BLE001  # any collector may fail in any way
-            self.log.failure("The metrics page could not be made.")
+            failure = Failure()
+            BUG.log_failure(
+                self.log, failure, what="The metrics page", error=repr(failure.value)
+            )
             body = _answer(request, INTERNAL_SERVER_ERROR, b"see the log\n")
         else:
             request.setHeader(b"Content-Type", content_type.encode("ascii"))

@@ -5,13 +5,13 @@ Log lines that strangers and broken peers cause, so many a second and no more.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Final
+from typing import Any, Final
 
 from attrs import define
 from twisted.internet.interfaces import IReactorTime
 from txaio.tx import make_logger
 
-from realize.observe.events import Event
+from realize.observe.events import BUG, ERRORS_SUPPRESSED, PEER_REFUSED, Event
 
 #: Most lines a second because of one peer.
 LINES_PER_SECOND: Final = 10
@@ -51,7 +51,7 @@ class Complaints:
         :param peer: the name of a peer, or the address of a stranger.
         """
         if self._may_log(peer):
-            self.log.warn("Refused {peer}: {why}.", peer=peer, why=why)
+            PEER_REFUSED.log(self.log, peer=peer, reason=why)
 
     def tell(self, peer: str, event: Event, **fields: object) -> None:
         """
@@ -60,16 +60,16 @@ class Complaints:
         if self._may_log(peer):
             event.log(self.log, **fields)
 
-    def failed(self, peer: str, command: str, failure: object) -> None:
+    def failed(self, peer: str, command: str, failure: Any) -> None:
         """
         Log that a request met something that nobody had thought of.
         """
         if self._may_log(peer):
-            self.log.failure(
-                "{command} for {peer} failed unexpectedly.",
-                failure=failure,
-                command=command,
-                peer=peer,
+            BUG.log_failure(
+                self.log,
+                failure,
+                what=f"{command} for {peer}",
+                error=repr(failure.value),
             )
 
     def _may_log(self, peer: str) -> bool:
@@ -89,9 +89,5 @@ class Complaints:
         return False
 
     def _say_more(self, peer: str, count: _Count) -> None:
-        self.log.warn(
-            "{peer} caused {more} more lines that were left out.",
-            peer=peer,
-            more=count.more,
-        )
+        ERRORS_SUPPRESSED.log(self.log, peer=peer, count=count.more)
         count.more = 0

@@ -33,11 +33,13 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols import amp
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
+from txaio.tx import make_logger
 from zope.interface import implementer
 
 from realize.errors import InternalError, PeerError, PeerGone, RealizeError
 from realize.net.throttled import ThrottledConnection, throttled_below
 from realize.net.tls import close_transport
+from realize.observe.events import REQUEST_ANSWERED, REQUEST_MADE, Event
 from realize.observe.metrics import CommandMetrics
 from realize.wire import commands
 from realize.wire.complaints import Complaints
@@ -99,6 +101,8 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
     :ivar ended: whether the connection is closed, or about to be.
     :ivar gone: whether the transport has said so.
     """
+
+    log = make_logger()
 
     def __init__(
         self,
@@ -344,7 +348,9 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
         def done(result: Any) -> Any:
             self._running.discard(running)
             self._intake.end(nbytes)
-            self._metrics.end(known, self.clock.seconds() - began, _code(result))
+            seconds, code = self.clock.seconds() - began, _code(result)
+            self._metrics.end(known, seconds, code)
+            self._log_request(REQUEST_ANSWERED, known, seconds, code)
             return result
 
         running.addErrback(self._unplanned, name.decode("ascii", "replace"))
@@ -408,7 +414,20 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
             code = None
             return answer
         finally:
-            self._metrics.end(name, self.clock.seconds() - began, code)
+            seconds = self.clock.seconds() - began
+            self._metrics.end(name, seconds, code)
+            self._log_request(REQUEST_MADE, name, seconds, code)
+
+    def _log_request(
+        self, event: Event, command: str, seconds: float, code: str | None
+    ) -> None:
+        event.log(
+            self.log,
+            command=command,
+            peer=self.peer,
+            seconds=seconds,
+            outcome=code or "done",
+        )
 
     async def _ask(self, command: type[commands.Request], **arguments: Any) -> Any:
         try:

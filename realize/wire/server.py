@@ -20,6 +20,7 @@ from realize.errors import RealizeError
 from realize.net.limits import Limits
 from realize.net.throttled import ThrottledFactory
 from realize.net.tls import RefusalReason, peer_public_key, server_factory
+from realize.observe.events import PEER_CONNECTED, PEER_LEFT
 from realize.observe.metrics import CommandMetrics, ConnectionMetrics
 from realize.observe.recorder import Party
 from realize.wire import commands
@@ -135,11 +136,12 @@ class ServerLink(Control):
                 counts = self._factory.metrics.connections
                 counts.opened.labels(self.peer).inc()
                 counts.open.labels(self.peer).inc()
-                self.log.info(
-                    "{peer} connected from {address} with {software}.",
+                PEER_CONNECTED.log(
+                    self.log,
                     peer=self.peer,
                     address=self.address,
                     software=self.software,
+                    connection=self.session.number,
                 )
 
     def _complain_of_version(self, version: int, software: str) -> None:
@@ -182,10 +184,14 @@ class ServerLink(Control):
         if self._welcomed:
             self.limits.left(self.session, self.throttled)
             self._factory.metrics.connections.open.labels(self.peer).dec()
-            self.log.info(
-                "{peer} left after {elapsed:.0f} s.",
+            PEER_LEFT.log(
+                self.log,
                 peer=self.peer,
-                elapsed=self.clock.seconds() - self.since,
+                seconds=self.clock.seconds() - self.since,
+                received=self.throttled.received,
+                sent=self.throttled.sent,
+                connection=self.session.number,
+                reason=str(self.lost(reason)).removeprefix(f"{self.peer}: "),
             )
 
 

@@ -34,10 +34,10 @@ def test_so_many_a_second(events):
         complaints.refused("laptop", "it is odd")
     assert len(events) == LINES_PER_SECOND
     clock.advance(1)
-    assert events[-1]["more"] == 25 - LINES_PER_SECOND
+    assert events[-1]["count"] == 25 - LINES_PER_SECOND
     assert len(events) == LINES_PER_SECOND + 1
     complaints.refused("laptop", "it is odd")
-    assert events[-1]["why"] == "it is odd"
+    assert events[-1]["reason"] == "it is odd"
     assert clock.getDelayedCalls() == []
 
 
@@ -68,4 +68,4 @@ def test_one_line(events):
     """
     complaints = Complaints(Clock())
     complaints.refused("laptop", "{x}")
-    assert events[0]["log_format"] == "Refused {peer}: {why}."
+    assert events[0]["log_format"] == "Refused {peer}: {reason}."
