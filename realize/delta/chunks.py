@@ -37,15 +37,15 @@ versions of a random file, four times the figures for 256 MiB where they grow wi
 ============================  =====  =====  ======  ===========
 version                       4 KiB  8 KiB  16 KiB  rsync 3.5.0
 ============================  =====  =====  ======  ===========
-1,000 edits of 16 bytes         9.0   11.8    21.0         32.4
-1 MiB inserted at the front    1.08   1.09    1.09         1.41
-10 MiB appended               10.51  10.51   10.52        10.85
+1,000 edits of 16 bytes         8.3   11.8    21.3         32.4
+1 MiB inserted at the front    1.08   1.09    1.14         1.41
+10 MiB appended               10.52  10.52   10.51        10.85
 cut off at 60%                 0.07   0.05    0.04         0.33
 ============================  =====  =====  ======  ===========
 
 Chunks of 4 KiB would save a little more and cost half again as much processor time
-(0.72 and 0.56 s a GiB for the cutting alone, 1.5 and 1.0 s with the digests).  Normal
-distribution of level 2 instead of 1 makes the edits a fifth cheaper.  For other sizes
+(0.72 and 0.56 s a GiB for the cutting alone, 1.5 and 1.0 s with the digests).  Pulling
+lengths to the average (level 2 instead of 1) makes the edits a fifth cheaper.  For other sizes
 chunks grow with the square root, as rsync's blocks do: what an edit costs in chunks
 and what it costs in signatures then stay in proportion.
 """

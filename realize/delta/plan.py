@@ -15,7 +15,7 @@ step of what belongs together.
 
 **Which groups a stretch is compared with.**  What stands before a stretch matches and
 says where it begins in the present version; what stands after it says where it ends.
-Chunks are looked for behind the one and ahead of the other, as far as the groups there
+Chunks are looked for after the one and before the other, as far as the groups there
 match nothing either, no further than the stretch is long and a quarter more, and at
 least :data:`_SLACK` groups further.  If there are less than half as many groups in
 these places as in the stretch, others that match nothing are added, twice as many as
