@@ -329,7 +329,7 @@ class TestErrors:
         with capturedLogs() as events, pytest.raises(InternalError) as raised:
             client.run(source.list(0))
         assert "secret" not in str(raised.value)
-        assert [event["peer"] for event in events] == ["laptop"]
+        assert [event["what"] for event in events] == ["List for laptop"]
         assert events[0]["log_failure"].check(ZeroDivisionError)
         assert client.run(source.read([])) == ([], b"")
 

@@ -122,7 +122,7 @@ class TestWelcome:
             client = net.client(kind=Other)
         assert client.server.gone
         where = "here" if older == "there" else "there"
-        assert f"update realize {where}" in events[0]["why"]
+        assert f"update realize {where}" in events[0]["reason"]
 
     @pytest.mark.parametrize(
         ("version", "older"), [(commands.VERSION + 1, "here"), (0, "there")]
@@ -554,4 +554,4 @@ class TestClosing:
         with capturedLogs() as events:
             net.factory.refused(Stranger("192.0.2.9"), "unknown key", "unknown key X")
         (event,) = events
-        assert (event["peer"], event["why"]) == ("192.0.2.9", "unknown key X")
+        assert (event["peer"], event["reason"]) == ("192.0.2.9", "unknown key X")
