@@ -45,9 +45,9 @@ cut off at 60%                 0.07   0.05    0.04         0.33
 
 Chunks of 4 KiB would save a little more and cost half again as much processor time
 (0.72 and 0.56 s a GiB for the cutting alone, 1.5 and 1.0 s with the digests).  Pulling
-lengths to the average (level 2 instead of 1) makes the edits a fifth cheaper.  For other sizes
-chunks grow with the square root, as rsync's blocks do: what an edit costs in chunks
-and what it costs in signatures then stay in proportion.
+lengths to the average (level 2 instead of 1) makes the edits a fifth cheaper.  For
+other sizes chunks grow with the square root, as rsync's blocks do: what an edit costs
+in chunks and what it costs in signatures then stay in proportion.
 """
 
 from __future__ import annotations
