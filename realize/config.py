@@ -39,7 +39,16 @@ SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
         "marker",
     ),
     "peers.NAME": ("pubkey", "address", "control", "send_limit", "receive_limit"),
-    "service": ("address", "metrics_addr", "send_limit", "receive_limit"),
+    "service": (
+        "address",
+        "metrics_addr",
+        "send_limit",
+        "receive_limit",
+        "log_level",
+        "log_format",
+        "log_file",
+        "audit_log",
+    ),
 }
 
 #: Where the configuration is when nobody says otherwise and there is none of the
@@ -125,12 +134,20 @@ class ServiceConfig:
         checked.
     :ivar send_limit: on what all connections together are sent; None for none.
     :ivar receive_limit: on what they send.
+    :ivar log_level: as ``--log-level`` takes it; not checked.
+    :ivar log_format: as ``--log-format`` takes it; not checked.
+    :ivar log_file: absolute path of the log.
+    :ivar audit_log: absolute path of the receipts.
     """
 
     address: str | None = None
     metrics_addr: str | None = None
     send_limit: Schedule | None = None
     receive_limit: Schedule | None = None
+    log_level: str | None = None
+    log_format: str | None = None
+    log_file: str | None = None
+    audit_log: str | None = None
 
 
 @frozen
@@ -201,6 +218,10 @@ def parse_config(text: str, base: Path) -> Config:
             metrics_addr=service.read("metrics_addr", _text),
             send_limit=service.read("send_limit", _limit),
             receive_limit=service.read("receive_limit", _limit),
+            log_level=service.read("log_level", _text),
+            log_format=service.read("log_format", _text),
+            log_file=service.read("log_file", _file),
+            audit_log=service.read("audit_log", _file),
         ),
     )
 
@@ -421,6 +442,10 @@ def _absolute_path(value: object) -> Path:
     if not path.is_absolute():
         raise ValueError(f"expected an absolute path, got {_shown(value)}")
     return path
+
+
+def _file(value: object) -> str:
+    return str(_absolute_path(value))
 
 
 def _marker(value: object) -> str:

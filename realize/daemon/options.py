@@ -54,6 +54,38 @@ class Options(usage.Options):
             "$REALIZE_METRICS_ADDR, else metrics_addr in the configuration, else "
             "nowhere]",
         ],
+        [
+            "log-level",
+            None,
+            None,
+            "What to log: error, warn, info or debug, also by area as in "
+            '"info,wire=debug". [default: $REALIZE_LOG, else log_level in the '
+            "configuration, else info]",
+        ],
+        [
+            "log-format",
+            None,
+            None,
+            "text, json or journal. [default: $REALIZE_LOG_FORMAT, else log_format in "
+            "the configuration, else journal if systemd has connected standard error "
+            "to it, else text]",
+        ],
+        [
+            "log-file",
+            None,
+            None,
+            "Append the log to this file. [default: $REALIZE_LOG_FILE, else log_file "
+            "in the configuration, else twistd's --logfile, else standard output, or "
+            "twistd.log in the background]",
+        ],
+        [
+            "audit-log",
+            None,
+            None,
+            "Append a line of JSON for each file that became final or was removed. "
+            "[default: $REALIZE_AUDIT_LOG, else audit_log in the configuration, else "
+            "none]",
+        ],
     ]
     optFlags: ClassVar[list[list[str | None]]] = [
         [

@@ -118,6 +118,13 @@ class LocalDestination:
         """
         return self._files.under_construction()
 
+    @property
+    def closed(self) -> bool:
+        """
+        Whether it is closed, or about to be.
+        """
+        return self._work.closed
+
     async def place(self) -> Place:
         """
         See :class:`~realize.store.interface.Store`.

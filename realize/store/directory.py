@@ -176,6 +176,13 @@ class LocalDirectory:
             for each in store.under_construction()
         ]
 
+    @property
+    def in_use(self) -> bool:
+        """
+        Whether a store of it is open.
+        """
+        return any(not store.closed for store in self._stores)
+
     async def close(self) -> None:
         """
         Close the stores that are still open, and stop the threads.

@@ -92,6 +92,13 @@ class LocalSource:
         """
         return self._name
 
+    @property
+    def closed(self) -> bool:
+        """
+        Whether it is closed, or about to be.
+        """
+        return self.work.closed
+
     async def place(self) -> Place:
         """
         See :class:`~realize.store.interface.Store`.

@@ -151,6 +151,13 @@ class WorkQueue:
             self._begin(operation)
         return operation.answer
 
+    @property
+    def closed(self) -> bool:
+        """
+        Whether :meth:`close` was called.
+        """
+        return self._closed
+
     def close(self, last: Callable[[], object]) -> Deferred[None]:
         """
         Refuse what is new, cancel what has not begun, wait for what runs, and then
