@@ -4,6 +4,8 @@ Operations on one file take effect in the order in which they were sent.
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
 from blake3 import blake3
 from twisted.internet.defer import Deferred
@@ -22,24 +24,23 @@ def test_finish_right_after_many_writes(kind, tmp_path):
     A file's writes and its finish, sent in one go over threads that reorder, for many
     files at once.
     """
-    pair = kind(ReorderingThreads)
-    destination: Destination = pair.open_destination(tmp_path)
     files = {b"%d" % n: bytes([n]) * (1000 * n + 1) for n in range(12)}
-    pair.run(destination.offer([Offer(p, len(c)) for p, c in files.items()], []))
-    begun = []
-    for at in range(0, 12_000, 500):
+    with closing(kind(ReorderingThreads)) as pair:
+        destination: Destination = pair.open_destination(tmp_path)
+        pair.run(destination.offer([Offer(p, len(c)) for p, c in files.items()], []))
+        begun = []
+        for at in range(0, 12_000, 500):
+            for path, content in files.items():
+                part = content[at : at + 500]
+                if part:
+                    wrote = destination.write([Piece(path, at, len(part))], part)
+                    begun.append(Deferred.fromCoroutine(wrote))
         for path, content in files.items():
-            part = content[at : at + 500]
-            if part:
-                wrote = destination.write([Piece(path, at, len(part))], part)
-                begun.append(Deferred.fromCoroutine(wrote))
-    for path, content in files.items():
-        finish = Finish(path, len(content), blake3(content).digest(), 0o600, 10**18)
-        begun.append(Deferred.fromCoroutine(destination.finish([finish])))
-    results = [pair.wait(each)[0] for each in begun]
-    assert not [each for each in results if isinstance(each, Failure)]
-    assert sum(isinstance(each, Finished) for each in results) == len(files)
-    pair.close()
+            finish = Finish(path, len(content), blake3(content).digest(), 0o600, 10**18)
+            begun.append(Deferred.fromCoroutine(destination.finish([finish])))
+        results = [pair.wait(each)[0] for each in begun]
+        assert not [each for each in results if isinstance(each, Failure)]
+        assert sum(isinstance(each, Finished) for each in results) == len(files)
     for path, content in files.items():
         assert (tmp_path / path.decode()).read_bytes() == content
 
