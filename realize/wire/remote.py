@@ -15,7 +15,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from prometheus_client import CollectorRegistry
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectError, ConnectionDone
+from twisted.internet.error import ConnectError, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
     IDelayedCall,
     IReactorTime,
@@ -161,10 +161,17 @@ class ClientLink(Link):
         error = connection_error(reason)
         if self._was_welcomed:
             return PeerGone(f"{self.peer}: the connection was lost: {error}")
-        if reason.check(ConnectionDone):
+        if reason.check(ConnectionLost):
+            error = PeerGone("it cut the connection without a word of welcome")
+        elif reason.check(ConnectionDone):
             error = PeerRefused("it closed the connection without a word of welcome")
         if isinstance(error, PeerGone):
             return PeerGone(f"{self.peer}: {error}")
+        if "certificate verify failed" in str(reason.value):
+            return PeerRefused(
+                f"{self.peer}: {error}; compare the pubkey that is configured here for "
+                f"{self.peer} with the one that it has"
+            )
         return PeerRefused(
             f"{self.peer} did not let this host in: {error}. If it should, its "
             f'configuration needs this host\'s key: pubkey = "{self._key}"'
