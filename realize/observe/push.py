@@ -87,6 +87,16 @@ def _label(name: str, value: str) -> str:
     return f"{name}@base64/{encoded or '='}"
 
 
+def _why(error: CancelledError | ResponseFailed, where: str) -> Exception:
+    """
+    What to raise: the agent hides a cancellation among the reasons for a failure.
+    """
+    reasons = [reason.value for reason in getattr(error, "reasons", ())]
+    if not reasons or any(isinstance(each, CancelledError) for each in reasons):
+        return CancelledError()
+    return PushFailed(f"{where}: {'; '.join(map(str, reasons))}")
+
+
 @implementer(IBodyProducer)
 class _Body:
     """
@@ -136,13 +146,10 @@ class Pusher:
         where = self.gateway.url.decode("ascii")
         try:
             code, answer = await posting
-        except CancelledError:
-            if timer.active():
-                raise
-            raise PushFailed(f"{where}: no answer in {DEADLINE:.0f} s") from None
-        except ResponseFailed as error:
-            reasons = "; ".join(str(reason.value) for reason in error.reasons)
-            raise PushFailed(f"{where}: {reasons}") from None
+        except (CancelledError, ResponseFailed) as error:
+            if not timer.active():
+                raise PushFailed(f"{where}: no answer in {DEADLINE:.0f} s") from None
+            raise _why(error, where) from None
         except (ConnectError, DNSLookupError, OSError, WebError) as error:
             raise PushFailed(f"{where}: {error}") from None
         finally:
