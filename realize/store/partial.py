@@ -169,7 +169,7 @@ class Partial:
         if offset < self.size:
             raise BadRequest(f"a piece at {offset} after {self.size} bytes")
         if offset > self.size:
-            self._hash_zeros(offset - self.size)
+            self.extend(offset)
         self.hasher.update(data)
         end = offset + len(data)
         while offset < end:

@@ -26,7 +26,7 @@ from tests.support.putting import Putting, codes, finish_of
 
 NAMES = [b"x", b"d/y", b"n" * 250]
 names = st.sampled_from(NAMES)
-data = st.binary(max_size=12)
+data = st.just(b"") | st.binary(max_size=12)
 
 
 @define
@@ -206,4 +206,6 @@ class Sessions(RuleBasedStateMachine):
 
 
 TestSessions = Sessions.TestCase
-TestSessions.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestSessions.settings = settings(
+    max_examples=100, stateful_step_count=40, deadline=None
+)

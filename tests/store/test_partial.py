@@ -352,6 +352,16 @@ class TestWrite:
         assert path.stat().st_blocks * 512 < 2**20
         partial.close()
 
+    def test_hole_before_nothing(self, directory, tmp_path):
+        """
+        An empty piece beyond the end makes the file longer like any other.
+        """
+        partial = Partial.begin(directory, NAME)
+        partial.write(5, memoryview(b""))
+        assert (tmp_path / os.fsdecode(NAME)).read_bytes() == bytes(5)
+        assert partial.hasher.digest() == blake3(bytes(5)).digest()
+        partial.close()
+
     def test_extend(self, directory, tmp_path):
         """
         A file that ends in a hole.
