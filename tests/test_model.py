@@ -70,7 +70,9 @@ def test_every_value_is_tested_here() -> None:
     """
     A value that is added to the model is added to the round trip.
     """
-    assert set(VALUES) == set(Value.__subclasses__())
+    assert set(VALUES) == {
+        kind for kind in Value.__subclasses__() if kind.__module__ == model.__name__
+    }
 
 
 @pytest.mark.parametrize("kind", VALUES, ids=lambda kind: kind.__name__)
