@@ -10,6 +10,8 @@ from twisted.internet.interfaces import IReactorTime
 
 from realize.config import Config, DirectorySettings
 from realize.daemon.status import directories_status
+from realize.observe.levels import Levels
+from realize.observe.switch import LevelSwitch
 from realize.store.directory import LocalDirectory
 from realize.wire.commands import Granted
 from realize.wire.status import DirectoryStatus
@@ -22,36 +24,52 @@ class Access:
     Asked anew for each connection and request, so that what :meth:`use` changes
     counts at once.
 
-    :param make: makes a directory from its id and settings; called in :meth:`use`.
+    :param make: makes a directory from its id and settings.
     :param clock: by which disks are late.
+    :param switch: changes what is logged.
     """
 
     def __init__(
         self,
         make: Callable[[str, DirectorySettings], LocalDirectory],
         clock: IReactorTime,
+        switch: LevelSwitch,
     ) -> None:
         self._make = make
+        self._switch = switch
         self._clock = clock
         self._controllers: frozenset[str] = frozenset()
         self._names: dict[bytes, str] = {}
         self._granted: dict[str, dict[str, Granted]] = {}
         self.directories: Mapping[str, LocalDirectory] = {}
 
-    def use(self, config: Config) -> list[LocalDirectory]:
+    def prepare(self, config: Config) -> dict[str, LocalDirectory]:
+        """
+        The directories that *config* needs and that are not there yet, or differ.
+        """
+        before = self.directories
+        return {
+            name: self._make(name, directory.settings)
+            for name, directory in config.directories.items()
+            if name not in before or before[name].settings != directory.settings
+        }
+
+    def use(
+        self, config: Config, made: Mapping[str, LocalDirectory] | None = None
+    ) -> list[LocalDirectory]:
         """
         From now on, what *config* says.
 
         A directory whose settings have not changed stays as it is.
 
+        :param made: what :meth:`prepare` has returned for the same configuration.
         :returns: directories that are not offered any more, for the caller to close.
         """
         before = self.directories
+        new = self.prepare(config) if made is None else made
         self.directories = {
-            name: before[name]
-            if name in before and before[name].settings == directory.settings
-            else self._make(name, directory.settings)
-            for name, directory in config.directories.items()
+            name: new[name] if name in new else before[name]
+            for name in config.directories
         }
         self._names = {peer.public_key: peer.name for peer in config.peers.values()}
         self._granted = {name: _granted(config, name) for name in config.peers}
@@ -96,6 +114,18 @@ class Access:
         Whether a peer may read the status and change limits.
         """
         return peer in self._controllers
+
+    def log_at(self, levels: Levels, by: str, seconds: int | None) -> Levels:
+        """
+        Log at these levels from now on.
+
+        :param by: who wants it.
+        :param seconds: for which; None for good.
+        :returns: what was logged before.
+        """
+        before = self._switch.levels
+        self._switch.set(levels, by, seconds)
+        return before
 
     async def status(self) -> list[DirectoryStatus]:
         """

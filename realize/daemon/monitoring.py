@@ -59,6 +59,12 @@ class Monitoring:
         self._directories.add_directory(directory)
         return Records(directory, self._directories, audit)
 
+    def logged(self, level: str) -> None:
+        """
+        Count a line of the log.
+        """
+        self.program.log_messages.labels(level).inc()
+
     def listen(self, address: str) -> list[IListeningPort]:
         """
         Serve metrics at *address*, once the reactor runs.

@@ -12,10 +12,11 @@ import resource
 import signal
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from twisted.application.service import IService, Service
+from twisted.application.service import IService, IServiceCollection, Service
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, race
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import deferLater
@@ -25,14 +26,18 @@ import realize
 from realize.config import Config, DirectorySettings, find_config, load_config
 from realize.daemon.access import Access
 from realize.daemon.listening import open_ports, port_name
+from realize.daemon.log import open_logs
 from realize.daemon.monitoring import Monitoring
 from realize.daemon.options import Options
+from realize.daemon.reloading import Reloading, check_directories
+from realize.daemon.upkeep import Upkeep
 from realize.errors import ConfigError, RealizeError
 from realize.net.keys import load_private_key
 from realize.net.limits import Limits
 from realize.observe.events import STARTED, STOP_INCOMPLETE, STOPPED, STOPPING
 from realize.peers import DEFAULT_PORT
 from realize.store.directory import LocalDirectory
+from realize.units import format_rate
 from realize.wire.server import ServerFactory
 
 __all__ = ["Daemon", "Options", "makeService"]
@@ -43,6 +48,8 @@ DEFAULT_ADDRESS: Final = f"*:{DEFAULT_PORT}"
 #: Seconds that stopping may take.  What is being committed is finished in that time,
 #: or found by the next run as after a power cut.
 STOP_DEADLINE: Final = 60
+
+_HERE: Final = Path()
 
 
 def makeService(options: Options) -> IService:
@@ -64,14 +71,17 @@ def _make_daemon(options: Options, environ: Mapping[str, str], reactor: Any) -> 
     config = _read_config(options["config"], environ)
     key = load_private_key(_key_path(options["privkey"], environ, config), environ)
     monitoring = Monitoring(reactor, config)
+    logs = open_logs(
+        options, environ, config.service, sys.stdout, reactor, monitoring.logged
+    )
 
     def make_directory(name: str, settings: DirectorySettings) -> LocalDirectory:
-        records = monitoring.records(name)
+        records = monitoring.records(name, logs.audit)
         return LocalDirectory(name, settings, reactor, records=records)
 
-    access = Access(make_directory, reactor)
+    access = Access(make_directory, reactor, logs.switch)
     access.use(config)
-    _check_directories(config, access)
+    check_directories(config, access.directories)
     limits = Limits(reactor, monitoring.limits)
     limits.configure(config)
     wire = ServerFactory(access, reactor, metrics=monitoring.wire, limits=limits)
@@ -95,14 +105,29 @@ def _make_daemon(options: Options, environ: Mapping[str, str], reactor: Any) -> 
     if options["check"]:
         sys.stdout.write("realized: everything that a start needs is there\n")
         raise SystemExit(0)
-    return Daemon(reactor, access, wire, ports, monitoring)
+    reloading = Reloading(
+        reactor,
+        config,
+        partial(_read_config, options["config"], environ, Path.cwd()),
+        access,
+        wire,
+        monitoring,
+    )
+    upkeep = Upkeep(reactor, logs, reloading, partial(_status_line, limits), environ)
+    return Daemon(reactor, access, wire, ports, monitoring, upkeep)
 
 
-def _read_config(flag: str | None, environ: Mapping[str, str]) -> Config:
+def _read_config(
+    flag: str | None, environ: Mapping[str, str], start: Path = _HERE
+) -> Config:
+    """
+    :param start: the directory that a relative path of the file is meant from: in the
+        background, twistd may go to another.
+    """
     path = find_config(flag, environ)
     if path is None:
         raise ConfigError("no configuration file; name one with --config FILE")
-    return load_config(path)
+    return load_config(start / path)
 
 
 def _key_path(flag: str | None, environ: Mapping[str, str], config: Config) -> Path:
@@ -116,18 +141,17 @@ def _key_path(flag: str | None, environ: Mapping[str, str], config: Config) -> P
     return config.privkey
 
 
-def _check_directories(config: Config, access: Access) -> None:
+def _status_line(limits: Limits) -> str:
     """
-    Make sure that all directories are there.  Blocks.
-
-    :raises ConfigError: one is not; the text names its setting.
+    What goes on, for systemd's status.
     """
-    for name, directory in access.directories.items():
-        try:
-            directory.check()
-        except RealizeError as error:
-            path = config.directories[name].settings.path
-            raise ConfigError(f"[directories.{name}] path: {path}: {error}") from None
+    sessions = limits.sessions
+    received = sum(each.rates["receive"] for each in sessions)
+    sent = sum(each.rates["send"] for each in sessions)
+    return (
+        f"{len(sessions)} connection{'' if len(sessions) == 1 else 's'}, "
+        f"{format_rate(round(received))} received, {format_rate(round(sent))} sent"
+    )
 
 
 class Daemon(Service):
@@ -135,6 +159,7 @@ class Daemon(Service):
     Offers directories to peers until it is stopped.
 
     :param ports: open already; answered once the reactor runs.
+    :param upkeep: runs beside it.
     """
 
     name = "realized"
@@ -147,12 +172,21 @@ class Daemon(Service):
         wire: ServerFactory,
         ports: list[IListeningPort],
         monitoring: Monitoring,
+        upkeep: Upkeep,
     ) -> None:
         self._reactor = reactor
         self._access = access
         self._wire = wire
         self._ports = ports
         self._monitoring = monitoring
+        self._upkeep = upkeep
+
+    def setServiceParent(self, parent: IServiceCollection) -> None:
+        """
+        Log by our observer if *parent* is the application that twistd has made.
+        """
+        self._upkeep.logs.install(parent)
+        super().setServiceParent(parent)
 
     def startService(self) -> None:
         """
@@ -165,6 +199,7 @@ class Daemon(Service):
         _raise_file_limit()
         self._monitoring.start(self._access.directories.values())
         self._wire.limits.start()
+        self._upkeep.start()
         STARTED.log(
             self.log,
             version=realize.__version__,
@@ -180,6 +215,7 @@ class Daemon(Service):
         """
         super().stopService()
         STOPPING.log(self.log)
+        self._upkeep.stopping()
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
@@ -201,6 +237,7 @@ class Daemon(Service):
                 for directory in self._access.directories.values()
             ]
         )
+        await self._upkeep.stop()
 
 
 def _raise_file_limit() -> None:

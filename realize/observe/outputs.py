@@ -185,6 +185,10 @@ class LogOutput:
     def __call__(self, event: Mapping[str, Any]) -> None:
         namespace = event.get("log_namespace") or ""
         level = event.get("log_level", LogLevel.info)
+        if level is LogLevel.info and not namespace.startswith("realize."):
+            # What Twisted finds worth telling is a step, to our readers.
+            level = LogLevel.debug
+            event = {**event, "log_level": level}
         if not self._levels.allow(namespace, level):
             return
         record = Record.of(event)

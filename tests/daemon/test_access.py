@@ -4,6 +4,7 @@ Rights as the configuration says them, and what a new configuration changes.
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,10 @@ from twisted.internet.task import Clock
 
 from realize.config import Config, DirectoryConfig, DirectorySettings, PeerConfig
 from realize.daemon.access import Access
+from realize.observe.formats import as_json
+from realize.observe.levels import Levels
+from realize.observe.outputs import LogOutput, StreamSink
+from realize.observe.switch import LevelSwitch
 from realize.wire.commands import Granted
 
 LAPTOP, ARCHIVE = bytes([1]) * 32, bytes([2]) * 32
@@ -52,7 +57,9 @@ def access(config: Config = CONFIG) -> Any:
     """
     What the daemon would use.
     """
-    made: Any = Access(Opened, Clock())  # type: ignore[arg-type]
+    clock = Clock()
+    switch = LevelSwitch(LogOutput(StreamSink(io.StringIO(), as_json), Levels()), clock)
+    made: Any = Access(Opened, clock, switch)  # type: ignore[arg-type]
     assert made.use(config) == []
     return made
 

@@ -132,7 +132,7 @@ def test_a_stop(host: Host) -> None:
         pass
     assert daemon.status == -signal.SIGTERM
     assert time.monotonic() - began < 10
-    daemon.logged(r"#info\] Stopping: .*\n(.*\n)*.*#info\] Stopped\.$")
+    daemon.logged(r"info  stopping: Stopping: .*\n(.*\n)*.*info  stopped: Stopped\.$")
     assert "Traceback" not in daemon.log.read_text()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), timeout=5)

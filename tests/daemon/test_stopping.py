@@ -70,6 +70,27 @@ class Measuring:
         self.parts.steps.append("measured")
 
 
+@define
+class Keeping:
+    """
+    What says that the daemon is alive, until all is done.
+    """
+
+    parts: Parts
+
+    def stopping(self) -> None:
+        """
+        The service manager is told.
+        """
+        self.parts.steps.append("told")
+
+    async def stop(self) -> None:
+        """
+        No more signs of life.
+        """
+        self.parts.steps.append("silent")
+
+
 def stopping() -> tuple[Parts, Clock, list[object]]:
     """
     A daemon that was told to stop: its parts, its clock, and what stopping came to.
@@ -78,7 +99,8 @@ def stopping() -> tuple[Parts, Clock, list[object]]:
     clock = Clock()
     outcome: list[object] = []
     measuring: Any = Measuring(parts)
-    daemon = Daemon(clock, parts, parts, [parts], measuring)
+    keeping: Any = Keeping(parts)
+    daemon = Daemon(clock, parts, parts, [parts], measuring, keeping)
     daemon.running = True
     daemon.stopService().addBoth(outcome.append)
     return parts, clock, outcome
@@ -91,11 +113,11 @@ def test_order() -> None:
     """
     with capturedLogs() as logged:
         parts, clock, outcome = stopping()
-        assert parts.steps == ["port", "wire"]
+        assert parts.steps == ["told", "port", "wire"]
         assert outcome == []
         clock.advance(STOP_DEADLINE - 1)
         parts.committed.callback(None)
-        assert parts.steps == ["port", "wire", "committed", "measured", "directory"]
+        assert parts.steps[3:] == ["committed", "measured", "directory", "silent"]
         assert outcome == [None]
     assert [event["event"] for event in logged] == ["stopping", "stopped"]
     assert clock.getDelayedCalls() == []
