@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.internet.protocol import Factory, connectionDone
@@ -127,7 +127,7 @@ class LocalControl:
         self._measure()
         return ""
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """
         Answer no more.
         """
@@ -135,12 +135,8 @@ class LocalControl:
             self._timer.cancel()
             self._timer = None
         if self._port is not None:
-            self._port.stopListening()
-            self._port = None
-            # The reactor may end before the port is closed.
-            where = folder(self.environ)
-            if where is not None:
-                (where / f"{os.getpid()}.sock").unlink(missing_ok=True)
+            port, self._port = self._port, None
+            await maybeDeferred(port.stopListening)  # removes the socket
 
     def _measure(self) -> None:
         self._timer = self.reactor.callLater(1, self._measure)

@@ -147,7 +147,7 @@ async def run_move(
                 status, error = exit_for(problem), str(problem)
         finally:
             await opener.close()
-            control.stop()
+            await control.stop()
             throttling.stop()
     totals = mover.totals
     if status is None:

@@ -29,8 +29,11 @@ LARGEST: Final = 64 * 1024 * 1024
 FIRST: Final = 4 * 1024 * 1024
 
 #: Bounds of what is asked for at once of one file, in bytes.
-SMALLEST_SLICE: Final = 16 * 1024
+SMALLEST_SLICE: Final = 4 * 1024
 LARGEST_SLICE: Final = 1024 * 1024
+
+#: Under a limit, the window is no smaller than this part of a second's worth.
+SHARED: Final = 4
 
 #: Seconds between probes; after two of them a measurement is forgotten.
 MEMORY: Final = 10.0
@@ -99,7 +102,7 @@ class Window:
     The bytes in flight, and how many may be.
 
     :ivar limit: bytes per second that the line is limited to, if it is: the window
-        then holds no more than one second's worth.
+        then holds no more than one second's worth, as far as one slice allows.
     """
 
     limit: int | None = None
@@ -115,7 +118,7 @@ class Window:
     @property
     def size(self) -> int:
         """
-        Most bytes that should be in flight; 16 KiB to 64 MiB.
+        Most bytes that should be in flight; 4 KiB to 64 MiB.
         """
         bandwidth, haste = self._bandwidth.value, self._haste.value
         if not haste:
@@ -123,9 +126,12 @@ class Window:
         else:
             ahead = min(LARGEST_AHEAD, bandwidth * AHEAD)
             size = int(2 * bandwidth / haste + ahead)
-        size = max(SMALLEST, min(LARGEST, size))
+        least = SMALLEST
         if self.limit is not None:
+            # Others may share the limit: what arrives says how much of it is ours.
+            least = max(SMALLEST_SLICE, min(SMALLEST, self.limit // SHARED))
             size = min(size, max(SMALLEST_SLICE, self.limit))
+        size = max(least, min(LARGEST, size))
         return max(SMALLEST_SLICE, size // PROBE) if self._probing else size
 
     @property

@@ -31,7 +31,7 @@ from txaio.tx import make_logger
 
 from realize.config import Config
 from realize.net.shares import Want, divide, worth_telling
-from realize.net.throttle import Limit
+from realize.net.throttle import RECEIVE_TOLERANCE, Limit
 from realize.net.throttled import Shared, ThrottledConnection
 from realize.observe.events import LIMIT_CHANGED
 from realize.observe.limit_metrics import LimitMetrics
@@ -45,6 +45,14 @@ DIRECTIONS: Final[tuple[Direction, ...]] = ("send", "receive")
 
 #: Seconds between divisions of what may be received.
 PERIOD: Final = 1.0
+
+#: What the limits on several connections tolerate, in seconds' worth: each connection
+#: is held to its share, so this is used up only between two divisions.  With less, one
+#: that takes too much would have all of them held back.
+SHARED_TOLERANCE: Final = 0.5
+
+#: Seconds in which what was too much is made up for by smaller shares.
+REPAID_IN: Final = 5.0
 
 #: Seconds for which the limits of a session outlive its connection, and of how many.
 KEPT_SECONDS: Final = 600.0
@@ -163,16 +171,21 @@ class Scope:
 
     :param name: for people: ``service``, ``peer laptop``, ``connection 7 of laptop``.
     :param changed: called after each change that somebody made.
+    :param tolerance: as of :class:`~realize.net.throttle.Limit`.
     :ivar shared: the limits themselves, which connections join.
     """
 
     log = make_logger()
 
     def __init__(
-        self, clock: IReactorTime, name: str, changed: Callable[[], None]
+        self,
+        clock: IReactorTime,
+        name: str,
+        changed: Callable[[], None],
+        tolerance: float = RECEIVE_TOLERANCE,
     ) -> None:
         self.name = name
-        self.shared = Shared(clock)
+        self.shared = Shared(clock, tolerance)
         self._clock = clock
         self._changed = changed
         self._settings: dict[tuple[Party, Direction], Setting] = {}
@@ -303,7 +316,7 @@ class Limits:
         self._numbers = 0
         self._asked: dict[str, deque[float]] = {}
         self._ticking: IDelayedCall | None = None
-        self.service = Scope(clock, "service", self._changed)
+        self.service = Scope(clock, "service", self._changed, SHARED_TOLERANCE)
 
     # -- the configuration, and time
 
@@ -373,7 +386,9 @@ class Limits:
         """
         if name not in self._peers:
             self._metrics.add_peer(name)
-            self._peers[name] = Scope(self._clock, f"peer {name}", self._changed)
+            self._peers[name] = Scope(
+                self._clock, f"peer {name}", self._changed, SHARED_TOLERANCE
+            )
         return self._peers[name]
 
     @property
@@ -523,22 +538,23 @@ class Limits:
         caps = {each.number: each.scope.administered("receive") for each in sessions}
         for name, scope in self._peers.items():
             ours = [each for each in sessions if each.peer == name]
-            self._share_out(scope.shared.receive.rate, ours, caps)
-        self._share_out(self.service.shared.receive.rate, sessions, caps)
+            self._share_out(scope.shared.receive, ours, caps)
+        self._share_out(self.service.shared.receive, sessions, caps)
         for session in sessions:
             self._give(session, caps[session.number])
 
     def _share_out(
         self,
-        total: int | None,
+        limit: Limit,
         sessions: Sequence[Session],
         caps: dict[int, int | None],
     ) -> None:
         """
-        Lower *caps* to what each session gets of *total*.
+        Lower *caps* to what each session gets of a limit.
         """
-        if total is None:
+        if limit.rate is None:
             return
+        total = round(limit.rate * max(0.0, 1 - limit.wait() / REPAID_IN))
         wants = [
             Want(each.rates["receive"], each.share, caps[each.number])
             for each in sessions

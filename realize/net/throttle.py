@@ -23,6 +23,11 @@ from realize.units import check_rate
 #: reached; it is also how far one second may exceed the limit.
 BURST_SECONDS: Final = 0.1
 
+#: Reading is held back only if more than this many seconds' worth too much has
+#: arrived: a sender who was told of the limit keeps to it by itself, and what is read
+#: here is for one who does not.
+RECEIVE_TOLERANCE: Final = 0.1
+
 #: The senders under a limit take turns, and a turn of all of them lasts this many
 #: seconds, as far as the bounds of a slice, in bytes, allow.  Short slices keep low
 #: rates smooth and shares equal.
@@ -102,9 +107,15 @@ class Limit:
 
     Several parties can have a say (this end's administrator, a peer); each states a
     rate or none, and the smallest holds.
+
+    :param tolerance: on what is received, how many seconds' worth too much may have
+        arrived before reading is held back.
     """
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def __init__(
+        self, clock: IReactorTime, tolerance: float = RECEIVE_TOLERANCE
+    ) -> None:
+        self._tolerance = tolerance
         self._clock = clock
         self._bucket: TokenBucket | None = None
         self._claims: dict[Hashable, int] = {}
@@ -183,6 +194,16 @@ class Limit:
         """
         return self._bucket.wait(self._clock.seconds()) if self._bucket else 0.0
 
+    def hold(self) -> float:
+        """
+        The seconds for which reading should be held back: none as long as what has
+        arrived is within the tolerance.
+        """
+        wait = self.wait()
+        if wait <= self._tolerance:
+            return 0.0
+        return wait - self._tolerance + RECEIVE_TOLERANCE
+
     def slice_size(self) -> int | None:
         """
         How many bytes one of those who watch should take at a time; None without limit.
@@ -258,6 +279,12 @@ class Passage:
         The longest wait, in seconds, if nothing more is taken.
         """
         return max((limit.wait() for limit in self._limits), default=0.0)
+
+    def hold(self) -> float:
+        """
+        The longest time for which a limit wants reading to be held back, in seconds.
+        """
+        return max((limit.hold() for limit in self._limits), default=0.0)
 
     def refund(self, nbytes: int) -> None:
         """

@@ -32,14 +32,10 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from realize.net.throttle import Limit, Passage
+from realize.net.throttle import RECEIVE_TOLERANCE, Limit, Passage
 
 #: The producer above is paused while more bytes than this are queued.
 QUEUE_BYTES: Final = 64 * 1024
-
-#: Reading is paused only for waits longer than this, in seconds: a sender who was told
-#: of the limit keeps to it by itself, and what is read here is for one who does not.
-RECEIVE_SLACK: Final = 0.1
 
 #: Least that is read at once under a limit, in bytes.
 SMALLEST_READ: Final = 1024
@@ -67,11 +63,15 @@ def throttled_below(transport: Any) -> ThrottledConnection:
 class Shared:
     """
     The limits of one scope that connections can share, one a direction.
+
+    :param tolerance: as of :class:`~realize.net.throttle.Limit`.
     """
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def __init__(
+        self, clock: IReactorTime, tolerance: float = RECEIVE_TOLERANCE
+    ) -> None:
         self.send = Limit(clock)
-        self.receive = Limit(clock)
+        self.receive = Limit(clock, tolerance)
 
 
 @implementer(IPushProducer)
@@ -392,8 +392,8 @@ class ThrottledConnection(ProtocolWrapper):
     # -- holding reading back
 
     def _hold_reading(self) -> None:
-        wait = self._in.wait()
-        if wait <= RECEIVE_SLACK or self._out.exempt or self._read_timer is not None:
+        wait = self._in.hold()
+        if not wait or self._out.exempt or self._read_timer is not None:
             return
         self._below.pauseProducing()
         self._read_timer_since = self._clock.seconds()
@@ -437,7 +437,7 @@ class ThrottledConnection(ProtocolWrapper):
             self._below.bufferSize = (
                 whole
                 if rate is None
-                else max(SMALLEST_READ, min(whole, int(rate * RECEIVE_SLACK)))
+                else max(SMALLEST_READ, min(whole, int(rate * RECEIVE_TOLERANCE)))
             )
 
 

@@ -122,8 +122,7 @@ PEER_LEFT: Final = Event(
     "peer-left",
     "info",
     "{peer} left after {seconds:.1f} s: {received} B received, {sent} B sent.",
-    "a connection that was served has ended; the bytes are those of its TCP "
-    "connection",
+    "a connection that was served has ended; the bytes are those of its TCP connection",
     ("connection", "reason"),
 )
 PEER_REFUSED: Final = Event(
@@ -260,7 +259,7 @@ DISK_ANSWERS: Final = Event(
 LIMIT_CHANGED: Final = Event(
     "limit-changed",
     "info",
-    "{scope}: {direction} limit is {new} B/s (was {old}), by {by}.",
+    "{scope}: {direction} limit in B/s is {new} (was {old}), by {by}.",
     "a limit was set, changed, lifted or ended",
 )
 LIMIT_REFUSED: Final = Event(

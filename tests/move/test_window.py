@@ -105,7 +105,7 @@ def test_idle_does_not_look_like_slow() -> None:
     assert window.size == before
 
 
-@pytest.mark.parametrize(("limit", "size"), [(64 * 1024, 64 * 1024), (10, 16 * 1024)])
+@pytest.mark.parametrize(("limit", "size"), [(64 * 1024, 64 * 1024), (10, 4 * 1024)])
 def test_one_second_of_a_limit(limit: int, size: int) -> None:
     """
     No more than a second's worth of a limit is in flight, in slices of a quarter.
