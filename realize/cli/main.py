@@ -43,6 +43,7 @@ COMMANDS: Final = {
         "realize.cli.status",
         "Show what a daemon, or moves on this host, are doing.",
     ),
+    "loglevel": ("realize.cli.loglevel", "Change what a daemon logs."),
     "demo": ("realize.cli.demo", "Show a whole move on this machine."),
     "keygen": ("realize.cli.keygen", "Make a private key, and print the public key."),
 }

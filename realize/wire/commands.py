@@ -439,6 +439,24 @@ class GetStatus(Request):
     response = [(b"payload", Payload(Status))]
 
 
+class SetLogLevel(Request):
+    """
+    Change what the server logs.  Right: control.
+
+    :param level: ``error``, ``warn``, ``info`` or ``debug``; also by area, as in
+        ``info,wire=debug``.
+    :param seconds: for which it holds, at least 1, then what was logged before; left
+        out for good.
+    :returns: ``before``, what was logged until now, in the same form.
+    :raises BadRequest: something is not valid, the text says what is, or there were
+        too many changes within a second; nothing has changed.
+    :raises NotAllowed: no such right.
+    """
+
+    arguments = [(b"level", amp.Unicode()), (b"seconds", Unsigned(optional=True))]
+    response = [(b"before", amp.Unicode())]
+
+
 #: Every command, by its name on the wire.
 COMMANDS: Final[dict[bytes, type[Request]]] = {
     kind.commandName: kind for kind in Request.__subclasses__()

@@ -1,5 +1,5 @@
 """
-What the server answers about limits and about what it is doing.
+What the server answers about limits, its log, and what it is doing.
 
 The own connection is everybody's; for anything else the peer needs the right
 ``control``.
@@ -24,6 +24,7 @@ from realize.net.limits import (
     Session,
 )
 from realize.observe.events import LIMIT_REFUSED
+from realize.observe.levels import Levels
 from realize.units import MAX_DURATION
 from realize.wire import commands
 from realize.wire.link import Link
@@ -38,6 +39,9 @@ from realize.wire.status import (
     read_rates,
 )
 
+#: Longest text of a log level that is looked at.
+MAX_LEVEL: Final = 200
+
 _SCOPES: Final = ("connection", "peer", "service")
 
 
@@ -49,6 +53,15 @@ class ControlledService(Service, Protocol):
     def may_control(self, peer: str) -> bool:
         """
         Whether a peer may read the status and change limits.
+        """
+
+    def log_at(self, levels: Levels, by: str, seconds: int | None) -> Levels:
+        """
+        Log at these levels from now on.
+
+        :param by: who wants it.
+        :param seconds: for which; None for good.
+        :returns: what was logged before.
         """
 
     def status(self) -> Awaitable[Sequence[DirectoryStatus]]:
@@ -187,6 +200,22 @@ class Control(Responders):
             directories=directories,
         )
         return {"payload": pack(status)}
+
+    @commands.SetLogLevel.responder
+    def set_log_level(self, level: str, seconds: int | None) -> Answer:
+        if not self._service.may_control(self.peer):
+            raise NotAllowed(self._lacks("change the log level"))
+        try:
+            levels = Levels.parse(level[:MAX_LEVEL])
+        except ValueError as error:
+            raise BadRequest(str(error)) from None
+        if seconds is not None and not 1 <= seconds <= MAX_DURATION:
+            raise BadRequest(f"a log level is set for 1 to {MAX_DURATION} s")
+        if not self.limits.may_change(self.peer):
+            raise BadRequest(
+                f"more than {CHANGES_PER_SECOND} changes in a second; wait and try again"
+            )
+        return {"before": str(self._service.log_at(levels, self.peer, seconds))}
 
     def connection_status(self, asking: Control) -> ConnectionStatus:
         """

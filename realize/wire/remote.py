@@ -359,6 +359,22 @@ class Connection:
         throttle: Throttle = answer["payload"].head
         return throttle
 
+    async def set_log_level(self, level: str, seconds: int | None = None) -> str:
+        """
+        Change what the peer logs.
+
+        :param level: as :meth:`realize.observe.levels.Levels.parse` takes it.
+        :param seconds: for which it holds; None for good.
+        :returns: what was logged before.
+        :raises PeerError: as :class:`~realize.wire.commands.SetLogLevel`.
+        :raises PeerGone: the connection was lost.
+        """
+        answer = await self.ask(
+            commands.SetLogLevel, quick=True, level=level, seconds=seconds
+        )
+        before: str = answer["before"]
+        return before
+
     async def get_status(self) -> Status:
         """
         What the peer is doing.

@@ -14,6 +14,7 @@ from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 
 from realize.net.throttled import Shared, ThrottledFactory
+from realize.observe.levels import Levels
 from realize.observe.recorder import LOCAL, Party
 from realize.store.interface import Destination, Source
 from realize.wire.commands import Granted
@@ -78,6 +79,7 @@ class MemoryService:
     clock: Clock
     peers: dict[bytes, str] = field(factory=lambda: {LAPTOP: "laptop"})
     controllers: set[str] = field(factory=set)
+    logged: list[tuple[Levels, str, int | None]] = field(factory=list)
     rights: dict[str, dict[str, Granted]] = field(factory=dict)
     directories: dict[str, MemoryDirectory] = field(factory=dict)
 
@@ -98,6 +100,14 @@ class MemoryService:
         Whether a peer may control the service.
         """
         return peer in self.controllers
+
+    def log_at(self, levels: Levels, by: str, seconds: int | None) -> Levels:
+        """
+        Remember who wants what to be logged, and for how long.
+        """
+        before = self.logged[-1][0] if self.logged else Levels()
+        self.logged.append((levels, by, seconds))
+        return before
 
     async def status(self) -> list[DirectoryStatus]:
         """
