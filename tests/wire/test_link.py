@@ -67,6 +67,15 @@ def piece(content: bytes | memoryview, path: bytes = b"x", offset: int = 0) -> A
     return [Piece(path, offset, len(content))], content
 
 
+def client_writes(client: Client, destination: Any, *contents: bytes) -> list[Any]:
+    """
+    Begin writes and let them arrive.
+    """
+    asked = [client.begin(destination.write(*piece(content))) for content in contents]
+    client.wires.pump()
+    return asked
+
+
 def write_box(number: int, tag: int, content: bytes) -> bytes:
     """
     A write request as it is on the wire.
@@ -263,6 +272,27 @@ class TestTooMuch:
                 client.wires.pump()
         assert len([now(each) for each in asked]) == 8
         assert net.factory.budget.used == 0
+
+    def test_others_make_room(self, net):
+        """
+        A connection that stopped because of others reads on once those have ended,
+        while what it has in progress itself goes on.
+        """
+        net.factory.budget.limit = MAX_BATCH_BYTES
+        store = use(net, SlowStore())
+        large, small = (net.client(token=b"%16d" % n) for n in range(2))
+        opened = {each.link: open_both(each)[1] for each in (large, small)}
+        begun = client_writes(small, opened[small.link], b"first")
+        asked = client_writes(large, opened[large.link], bytes(MAX_BATCH_BYTES))
+        later = client_writes(small, opened[small.link], b"second", b"third")
+        assert [each[3] for each in store.begun] == [b"first", bytes(16), b"second"]
+        store.waiting.pop(1).callback(None)
+        for each in (large, small):
+            each.wires.pump()
+        assert store.begun[-1][3] == b"third"
+        store.let_go()
+        small.wires.pump()
+        assert all(now(each) for each in begun + asked + later)
 
     def test_lost_in_the_middle(self, net):
         """
