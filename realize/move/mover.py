@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 from realize.errors import SamePlace
 from realize.move.line import Line
 from realize.move.outcome import MoveObserver, MoveSettings, Totals
+from realize.move.receipts import NO_RECEIPTS, Receipts
 from realize.move.rehearsal import Rehearsal
 from realize.move.run import Run
 from realize.move.tally import Item, Tally
@@ -23,11 +24,17 @@ class Mover:
     :param settings: what the user asked for.
     :param clock: measures; a reactor, or a test's ``Clock``.
     :param observer: is told what happens.
+    :param receipts: writes down what is safe before its source goes.
     """
 
     def __init__(
-        self, settings: MoveSettings, clock: IReactorTime, observer: MoveObserver
+        self,
+        settings: MoveSettings,
+        clock: IReactorTime,
+        observer: MoveObserver,
+        receipts: Receipts = NO_RECEIPTS,
     ) -> None:
+        self._receipts = receipts
         self._settings = settings
         self._clock = clock
         self._tally = Tally(observer)
@@ -93,7 +100,9 @@ class Mover:
         """
         Make sure that there are two places, and let the line begin.
         """
-        if (await source.place()).overlaps(await destination.place()):
+        place = await source.place()
+        self._receipts.begin(single_file=not place.root)
+        if place.overlaps(await destination.place()):
             raise SamePlace(
                 f"{source.name} and {destination.name} are the same directory, or one "
                 "is inside the other"
@@ -115,6 +124,7 @@ class Mover:
                 clock,
                 self._window,
                 self._pending,
+                self._receipts,
             )
 
     def stop(self) -> None:

@@ -17,7 +17,7 @@ from typing import Final, Literal
 from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
 
-from realize.errors import DigestMismatch, PeerError, SameFile
+from realize.errors import DigestMismatch, DiskError, PeerError, SameFile
 from realize.model import (
     DIGEST_SIZE,
     Failure,
@@ -29,6 +29,7 @@ from realize.model import (
     Removed,
 )
 from realize.move.line import GROUP, Line, Stage
+from realize.move.receipts import NO_RECEIPTS, Receipts
 from realize.move.tally import Item, Refuse, Tally
 from realize.paths import parent_of, printable
 from realize.store.interface import Destination, Source
@@ -55,6 +56,7 @@ class Remover:
     _refuse: Refuse
     _prune: bool
     pending: dict[bytes, Item]
+    _receipts: Receipts = NO_RECEIPTS
     _written: Stage = field(init=False)
     _present: Stage = field(init=False)
 
@@ -120,7 +122,7 @@ class Remover:
                 gone.append(item)
             else:
                 refused.append((item, result))
-        self._gone(gone)
+        await self._gone(gone)
         self._give_up(refused, "source")
 
     async def _confirm(self, batch: list[Item]) -> None:
@@ -131,7 +133,7 @@ class Remover:
                 refused.append((item, result))
             else:
                 (hidden if result.found else gone).append(item)
-        self._gone(gone)
+        await self._gone(gone)
         self._give_up(refused, "source")
         if hidden:
             await self._end_hiding(hidden)
@@ -185,10 +187,17 @@ class Remover:
         except PeerError as error:
             return [Failure.of(error)] * len(items)
 
-    def _gone(self, items: list[Item]) -> None:
+    async def _gone(self, items: list[Item]) -> None:
         for item in items:
             self.pending.pop(item.file.path, None)
-        self._tally.succeeded(items, self._clock.seconds())
+        try:
+            if items:
+                await self._receipts.removed(items)
+        except DiskError as error:
+            failure = Failure.of(DiskError(f"it is at its destination, but {error}"))
+            self._refuse([(item, failure) for item in items], "source")
+        else:
+            self._tally.succeeded(items, self._clock.seconds())
 
     def _give_up(
         self,

@@ -13,7 +13,8 @@ The way of a file::
 - *resume*: the destination has a partial from an earlier run, and keeps of it what
   the source's digests confirm.
 - *finish*: the destination verifies, makes durable, renames, makes durable.
-- *remove*: only after the answer of *finish*.
+- *receipt*: what is final is written down, if an audit log is kept.
+- *remove*: only after the answer of *finish*, and the receipt.
 
 Invariant: a removal is asked for only of files of which the destination has said
 :class:`~realize.model.Finished`, in this run or in one before that lost its
@@ -31,6 +32,7 @@ from twisted.internet.interfaces import IReactorTime
 from realize.errors import (
     DigestMismatch,
     DirectoryGone,
+    DiskError,
     NoSuchFile,
     NotSettled,
     OtherFileSystem,
@@ -51,6 +53,7 @@ from realize.model import (
 from realize.move.line import GROUP, Line, Stage
 from realize.move.listing import MAX_OFFERED_BYTES, Lister
 from realize.move.outcome import MoveSettings, Side
+from realize.move.receipts import NO_RECEIPTS, Receipts
 from realize.move.removing import Remover
 from realize.move.resuming import Resumer
 from realize.move.sending import Sender
@@ -90,6 +93,7 @@ class Run:
     _clock: IReactorTime
     _window: Window
     _pending: dict[bytes, Item]
+    _receipts: Receipts = NO_RECEIPTS
     #: None until the destination has said whether it can adopt.
     _adopts: bool | None = None
     #: Batches of offers in progress, and their bytes of small and of large files.
@@ -151,6 +155,7 @@ class Run:
             self._refuse,
             self._settings.remove_directories,
             self._pending,
+            self._receipts,
         )
         self._remover.put(
             [(item, item.finished) for item in self._pending.values() if item.finished]
@@ -225,29 +230,39 @@ class Run:
         self._offered += len(items)
         self._offered_bytes[large] += nbytes
         try:
-            if not adopt or not await self._adopt(items, directories):
+            if adopt:
+                items = await self._adopt(items, directories)
+            if items:
                 await self._offer(items, directories)
         finally:
             self._offering -= 1
             self._offered -= len(items)
             self._offered_bytes[large] -= nbytes
 
-    async def _adopt(self, items: list[Item], directories: list[Directory]) -> bool:
+    async def _adopt(
+        self, items: list[Item], directories: list[Directory]
+    ) -> list[Item]:
         """
         Try to move files by renaming them.
 
-        :returns: False if these stores cannot, which then holds for all files.
+        :returns: those that are to be offered: all, if these stores cannot rename.
         """
+        if self._receipts is not NO_RECEIPTS:
+            if await self._destination.adopt(self._source, [], directories) is None:
+                self._adopts = False
+                return items
+            # A rename reads nothing, and a receipt wants the digest.
+            items = await self._digest(items)
         files = [item.file for item in items]
         try:
             results = await self._destination.adopt(self._source, files, directories)
         except PeerError as error:
             self._adopts = True
             self._refuse_all(items, error, "destination")
-            return True
+            return []
         self._adopts = results is not None
         if results is None:
-            return False
+            return items
         adopted = []
         for item, result in zip(items, results, strict=True):
             if isinstance(result, Finished):
@@ -257,10 +272,25 @@ class Run:
                 self._again.append(item)
             else:
                 self._refuse([(item, result)], _side_of(result))
-        self._tally.succeeded(adopted, self._clock.seconds())
+        await self._end_adopting(adopted)
         if adopted and self._settings.remove_directories:
             await self._remover.prune(adopted)
-        return True
+        return []
+
+    async def _end_adopting(self, adopted: list[Item]) -> None:
+        """
+        With a rename a file is final and gone in one: both receipts come after it.
+        """
+        if not adopted:
+            return
+        try:
+            await self._receipts.final(adopted)
+            await self._receipts.removed(adopted)
+        except DiskError as error:
+            failure = Failure.of(DiskError(f"it is at its destination, but {error}"))
+            self._refuse([(item, failure) for item in adopted], "destination")
+        else:
+            self._tally.succeeded(adopted, self._clock.seconds())
 
     async def _offer(self, items: list[Item], directories: list[Directory]) -> None:
         offers = [Offer(item.file.path, item.file.size) for item in items]
@@ -381,7 +411,14 @@ class Run:
                 finished.append((item, result))
             elif isinstance(result, Failure):
                 refused.append((item, result))
-        self._remover.put(finished)
+        try:
+            if finished:
+                await self._receipts.final([item for item, _ in finished])
+        except DiskError as error:
+            failure = Failure.of(DiskError(f"not removed: {error}"))
+            self._refuse([(item, failure) for item, _ in finished], "source")
+        else:
+            self._remover.put(finished)
         return refused
 
     # -- what came to grief
