@@ -403,15 +403,14 @@ def wait_for(condition: object, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.005)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted(world: World, number: int) -> None:
+def test_interrupted(world: World) -> None:
     """
     It says so at once, waits ten seconds for what is in progress, sums up, and ends
     with 20; the next run keeps what had arrived.
     """
     source, inbox = world.folder / "s", world.nas.directory("inbox")
     source.mkdir()
-    content = os.urandom(1 << 20) * 400
+    content = os.urandom(1 << 20) * 200
     (source / "large").write_bytes(content)
     (source / "small").write_text("1")
     process = world.begin(source, "nas:inbox")
@@ -424,7 +423,7 @@ def test_interrupted(world: World, number: int) -> None:
     )
     os.kill(world.nas.daemon.pid, signal.SIGSTOP)
     began = time.monotonic()
-    process.send_signal(number)
+    process.send_signal(signal.SIGINT)
     line = process.stderr.readline().decode()
     assert time.monotonic() - began < 2
     assert line.startswith("realize: interrupted: finishing what is in progress")
@@ -504,7 +503,7 @@ def test_a_lost_connection_is_made_again(world: World) -> None:
     assert list(regular_files(source)) == []
 
 
-@pytest.mark.parametrize("output", ["progress", "json", "quiet"])
+@pytest.mark.parametrize("output", ["progress", "json"])
 def test_nobody_reads_what_it_says(world: World, output: str) -> None:
     """
     A closed pipe, a full disk, or no standard output at all: the move goes on.
