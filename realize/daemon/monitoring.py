@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, disable_created_metrics
 from twisted.internet.defer import DeferredList, maybeDeferred
@@ -27,6 +27,9 @@ from realize.peers import METRICS_PORT
 from realize.store.directory import LocalDirectory
 from realize.store.work import DiskThreads
 from realize.wire.server import WireMetrics
+
+#: Seconds between counts of the files under construction.
+PARTIALS_INTERVAL: Final = 1.0
 
 
 class Monitoring:
@@ -98,6 +101,15 @@ class Monitoring:
             loop.clock = self._reactor
             loop.start(INTERVAL)
             self._watches.append((loop, threads))
+            counting = LoopingCall(self._count_partials, directory)
+            counting.clock = self._reactor
+            counting.start(PARTIALS_INTERVAL)
+            self._watches.append((counting, threads))
+
+    def _count_partials(self, directory: LocalDirectory) -> None:
+        sizes = [have for _path, _size, have, _peer in directory.under_construction()]
+        self._directories.partial_files.labels(directory.name).set(len(sizes))
+        self._directories.partial_bytes.labels(directory.name).set(sum(sizes))
 
     def _unwatch(self) -> None:
         watches, self._watches = self._watches, []

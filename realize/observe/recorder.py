@@ -81,20 +81,23 @@ class Records:
     :ivar metrics: shared with other directories.
     :ivar audit: where receipts go, if anywhere.
     :ivar lines: how many may be about single files.
+    :ivar tells_files: whether files that come to their end are logged; not if
+        somebody else does that, who knows of both ends.
     """
 
     directory: str
     metrics: DirectoryMetrics
     audit: AuditLog | None = None
     lines: LineBudget = field(factory=LineBudget, repr=False)
+    tells_files: bool = True
 
     @classmethod
-    def unseen(cls, directory: str) -> Records:
+    def unseen(cls, directory: str, tells_files: bool = True) -> Records:
         """
-        Counted where nobody looks, and logged.
+        Counted where nobody looks.
         """
         metrics = DirectoryMetrics.create(CollectorRegistry(), [directory])
-        return cls(directory, metrics)
+        return cls(directory, metrics, tells_files=tells_files)
 
 
 @frozen(eq=False)
@@ -175,7 +178,8 @@ class Recorder:
             event = FILE_FAILED
         # Mostly the text begins with the path, which the message has already.
         text = str(error).removeprefix(f"{printable(path)}: ")
-        self._log(event, path=self._below(path), text=text, code=error.code)
+        if self.records.tells_files:
+            self._log(event, path=self._below(path), text=text, code=error.code)
         if isinstance(error, SyncFailed):
             self._log(SYNC_FAILED, path=self._below(path), text=text)
 
@@ -208,6 +212,8 @@ class Recorder:
 
     def _log_group(self, one: Event, many: Event, files: Sequence[Settled]) -> None:
         journeys = [self._journeys.end(each.path) for each in files]
+        if not self.records.tells_files:
+            return
         if len(files) > LINES_PER_GROUP or not self.records.lines.take(len(files)):
             self._log(
                 many,
@@ -280,12 +286,3 @@ class Recorder:
         self.metrics.commit_files.labels(self.directory).observe(files)
         self.metrics.commit_duration.labels(self.directory).observe(seconds)
         self._debug(GROUP_COMMITTED, count=files, seconds=seconds)
-
-    def partials(self, files: int, nbytes: int) -> None:
-        """
-        So many more (or fewer) files, and bytes in them, are under construction.
-        """
-        if files:
-            self.metrics.partial_files.labels(self.directory).inc(files)
-        if nbytes:
-            self.metrics.partial_bytes.labels(self.directory).inc(nbytes)
