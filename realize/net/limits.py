@@ -275,6 +275,7 @@ class Session:
     :ivar counted_bytes: sent and received by the connection when last looked at.
     :ivar counted_waits: seconds for which it was held back in sending and receiving.
     :ivar counted_at: when that was, by the clock.
+    :ivar passed: bytes sent and received by the connection that were reported.
     """
 
     number: int
@@ -290,6 +291,7 @@ class Session:
     counted_bytes: tuple[int, int] = (0, 0)
     counted_waits: tuple[float, float] = (0.0, 0.0)
     counted_at: float = 0.0
+    passed: tuple[int, int] = (0, 0)
 
 
 class Limits:
@@ -299,6 +301,8 @@ class Limits:
     :param metrics: told of limits and of waiting.
     :param local_time: what schedules go by.
     :ivar service: the limits on all connections together.
+    :ivar passed: called every second with a peer and the bytes that were sent to it
+        and received since.
     """
 
     def __init__(
@@ -310,6 +314,7 @@ class Limits:
         self._clock = clock
         self._metrics = metrics or LimitMetrics.create(CollectorRegistry())
         self._local_time = local_time
+        self.passed: Callable[[str, int, int], None] = lambda peer, sent, received: None
         self._peers: dict[str, Scope] = {}
         self._schedules: dict[tuple[str, Direction], Schedule] = {}
         self._sessions: OrderedDict[tuple[bytes, bytes], Session] = OrderedDict()
@@ -443,6 +448,7 @@ class Limits:
         session.counted_bytes = (connection.sent, connection.received)
         session.counted_waits = (connection.waited, connection.held)
         session.counted_at = self._clock.seconds()
+        session.passed = (0, 0)
         connection.join(self.peer(peer).shared)
         connection.join(session.scope.shared)
         self._changed()
@@ -520,10 +526,13 @@ class Limits:
         ):
             self._metrics.waited.labels(direction, session.peer).inc(now - before)
         session.counted_waits = waited
+        passed = (connection.sent, connection.received)
+        sent, received = session.passed
+        self.passed(session.peer, passed[0] - sent, passed[1] - received)
+        session.passed = passed
         seconds = self._clock.seconds() - session.counted_at
         if seconds < PERIOD / 2:
             return
-        passed = (connection.sent, connection.received)
         for direction, now, before in zip(
             DIRECTIONS, passed, session.counted_bytes, strict=True
         ):

@@ -218,6 +218,7 @@ class ServerFactory(Factory):
         limits: Limits | None = None,
     ) -> None:
         self.limits = limits or Limits(clock)
+        self.limits.passed = self._count_bytes
         self.since = clock.seconds()
         self.metrics = metrics or WireMetrics.create(CollectorRegistry(), ())
         self.service = service
@@ -238,10 +239,13 @@ class ServerFactory(Factory):
 
         :param key: of this host.
         """
-        secured = server_factory(
-            self, key, self.is_allowed, self.clock, self.refused
-        )
+        secured = server_factory(self, key, self.is_allowed, self.clock, self.refused)
         return ThrottledFactory(secured, self.clock, self.limits.service.shared)
+
+    def _count_bytes(self, peer: str, sent: int, received: int) -> None:
+        counter = self.metrics.connections.network_bytes
+        counter.labels("sent", peer).inc(sent)
+        counter.labels("received", peer).inc(received)
 
     def connections(self) -> list[ServerLink]:
         """

@@ -428,13 +428,23 @@ def test_metrics(daemon: Daemon) -> None:
     own = "realize_limited_connections"
     assert daemon.metric(own, direction="send") == 1
     assert daemon.metric(own, direction="receive") == 0
+    passed: dict[str, list[int]] = {}
+
+    def count(peer: str, sent: int, received: int) -> None:
+        before = passed.get(peer, [0, 0])
+        passed[peer] = [before[0] + sent, before[1] + received]
+
+    daemon.limits.passed = count
     connection.write(bytes(5000))
     run(daemon.clock, 3.1)
+    connection.dataReceived(bytes(100))
+    daemon.clock.advance(1)
     waited = "realize_limit_waited_seconds_total"
     assert daemon.metric(waited, direction="send", peer="laptop") == pytest.approx(
-        3.0, abs=0.2
+        4.0, abs=0.2
     )
     assert daemon.metric(waited, direction="receive", peer="laptop") == 0
+    assert passed["laptop"] == [connection.sent, connection.received]
     assert session.rates["send"] == pytest.approx(1000, rel=0.1)
     daemon.limits.left(session, connection)
     assert daemon.metric(own, direction="send") == 0

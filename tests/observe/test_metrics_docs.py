@@ -16,6 +16,7 @@ from prometheus_client.metrics_core import Metric
 
 from realize.config import Config
 from realize.daemon.monitoring import Monitoring
+from realize.observe.limit_metrics import LimitMetrics
 from realize.observe.metrics import (
     ConnectionMetrics,
     DirectoryMetrics,
@@ -48,6 +49,7 @@ def families() -> Iterator[Metric]:
     ProgramMetrics.create(registry)
     ConnectionMetrics.create(registry, ["laptop"])
     command_metrics(registry, "answer")
+    LimitMetrics.create(registry, ["laptop"])
     DirectoryMetrics.create(registry, ["inbox"])
     MoveMetrics.create(registry, "local", "archive:inbox").ended(0, 1.0, 2.0, 2.0)
     yield from registry.collect()

@@ -76,12 +76,15 @@ class Arrived:
         arrived = sum(self.totals[last]) - sum(self.totals[first])
         return arrived / (self.times[last] - self.times[first])
 
-    @property
-    def shares(self) -> list[int]:
+    def shares_after(self, begin: float) -> list[int]:
         """
-        What each connection got in all.
+        Bytes that each connection got from one time to the end.
         """
-        return self.totals[-1]
+        first = next(at for at, when in enumerate(self.times) if when >= begin)
+        return [
+            last - before
+            for before, last in zip(self.totals[first], self.totals[-1], strict=True)
+        ]
 
 
 def measure(plan: Plan) -> Arrived:

@@ -705,13 +705,11 @@ class MemoryDestination(MemoryStore):
         """
         Rename, if both disks are of one file system.
         """
-        if (
-            not isinstance(source, MemorySource)
-            or not self.disk.file_system
-            or source.disk.file_system != self.disk.file_system
-        ):
+        if not isinstance(source, MemorySource) or not self.disk.file_system:
             self.link.asked["adopt"] += 1
             return None
+        if source.disk.file_system != self.disk.file_system:
+            return await self.link.carry("adopt", lambda: None)
 
         def do(file: File) -> Finished:
             source._node(file.path, file.identity)
