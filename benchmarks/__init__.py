@@ -1,0 +1,3 @@
+"""
+What ``realize`` costs, beside what others would use for the same work.
+"""
