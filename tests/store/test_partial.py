@@ -17,6 +17,7 @@ from realize.errors import BadRequest, Busy, NameTaken
 from realize.model import PREFIX_STEP
 from realize.paths import MAX_NAME, is_partial
 from realize.store.partial import Partial, held_bytes, partial_name
+from tests.support.opened import wait_until_open
 from tests.support.requirements import needs
 
 NAME = b".x.realize-part"
@@ -158,10 +159,9 @@ def test_finished_by_another_before_our_lock(directory, tmp_path):
         ],
         cwd=Path(__file__).parents[2],
         stdout=subprocess.PIPE,
+        text=True,
     )
-    opened = Path("/proc", process.stdout.readline().decode().strip(), "fd")
-    while str(path) not in {os.readlink(each) for each in opened.iterdir()}:
-        assert process.poll() is None
+    wait_until_open(process, path)
     path.rename(final)
     assert process.wait(timeout=60) == 0
     process.stdout.close()
