@@ -294,6 +294,26 @@ class TestTooMuch:
         small.wires.pump()
         assert all(now(each) for each in begun + asked + later)
 
+    def test_others_hold_everything(self, net):
+        """
+        A connection that holds nothing is served, one request at a time, also while
+        others hold all that may be held.
+        """
+        net.factory.budget.limit = MAX_BATCH_BYTES
+        store = use(net, SlowStore())
+        large, small = (net.client(token=b"%16d" % n) for n in range(2))
+        opened = {each.link: open_both(each)[1] for each in (large, small)}
+        client_writes(large, opened[large.link], bytes(MAX_BATCH_BYTES))
+        asked = client_writes(small, opened[small.link], b"first", b"second")
+        assert [each[3] for each in store.begun] == [bytes(16), b"first"]
+        store.waiting.pop(1).callback(None)
+        small.wires.pump()
+        assert store.begun[-1][3] == b"second"
+        store.waiting.pop(1).callback(None)
+        small.wires.pump()
+        assert all(now(each) for each in asked)
+        store.let_go()
+
     def test_lost_in_the_middle(self, net):
         """
         A connection that is lost gives back what it held of the common budget.
