@@ -61,6 +61,15 @@ class PeerPlace:
 Place = LocalPlace | PeerPlace
 
 
+def other_party(*places: Place) -> str:
+    """
+    The peer that has the first of these that is a peer's, or ``local``.
+    """
+    return next(
+        (place.peer.name for place in places if isinstance(place, PeerPlace)), "local"
+    )
+
+
 def is_remote(word: str) -> bool:
     """
     Whether a word is to be read as ``PEER:DIRECTORY[/SUBDIR]``.

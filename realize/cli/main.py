@@ -20,6 +20,7 @@ from attrs import frozen
 
 from realize import __version__
 from realize.cli.exits import Exit, exit_for
+from realize.cli.log import LogChoice
 from realize.cli.terminal import occupy_standard_streams
 from realize.errors import RealizeError
 
@@ -158,6 +159,7 @@ def run_reactor(start: Callable[[Any], Coroutine[Any, Any, int]]) -> int:
     from twisted.internet.defer import Deferred
     from twisted.python.failure import Failure
 
+    LogChoice.of(click.get_current_context()).begin()
     running = cast("Reactor", reactor)
     results: list[int | Failure] = []
 

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from realize.cli.endpoints import PeerPlace, is_remote, parse_place
+from realize.cli.log import LogChoice, LogStream
 from realize.cli.metrics_options import MetricsChoice, metered
 from realize.cli.options import configured, duration, private_key_path, read_config
-from realize.cli.outputs import JsonOutput, Output, QuietOutput
+from realize.cli.outputs import JsonOutput, LoggedOutput, Output, QuietOutput
 from realize.cli.terminal import Stream
 from realize.cli.throttle_options import ThrottleChoice, throttled
 from realize.config import Config
@@ -35,7 +36,13 @@ MAX_DESCRIPTORS: Final = 65536
 SPARE_DESCRIPTORS: Final = 512
 
 #: What ``--output`` takes.
-OUTPUTS: Final = ("progress", "quiet", "json")
+OUTPUTS: Final = ("progress", "quiet", "log", "json")
+
+#: What is logged with them if nobody asks for more.
+USUAL_LEVELS: Final = {"quiet": "error", "log": "info"}
+
+#: Events that the other outputs tell people of in their own words.
+TOLD: Final = frozenset({"file-failed", "file-stays", "connection-lost", "move-failed"})
 
 
 def _excludes(
@@ -91,6 +98,13 @@ def _excludes(
     show_default=True,
     help="What to print while moving, and how.",
 )
+@click.option(
+    "--audit-log",
+    metavar="FILE",
+    envvar="REALIZE_AUDIT_LOG",
+    help="Append a line of JSON for each file that becomes final, before its source "
+    "goes, and one when it has gone.",
+)
 @throttled
 @metered
 @configured
@@ -105,6 +119,7 @@ def command(
     max_duration: float,
     remove_directories: bool,
     output: str,
+    audit_log: str | None,
     metrics: MetricsChoice,
     throttle: ThrottleChoice,
     config: str | None,
@@ -138,8 +153,14 @@ def command(
     # A lease on a file that somebody opens is broken with this signal.
     signal.signal(signal.SIGIO, signal.SIG_IGN)
 
+    log = LogChoice.of(ctx)
+    log.usual = USUAL_LEVELS.get(output, "warn")
+    log.told = frozenset() if output == "log" else TOLD
+    log.stream = stream = LogStream(Stream(sys.stderr))
+
     async def run(reactor: Any) -> int:
         from realize.cli.opening import Opener
+        from realize.cli.receipts import begin_receipts
         from realize.cli.running import run_move
         from realize.cli.throttling import Throttling
 
@@ -152,22 +173,33 @@ def command(
 
             metering = Metering(reactor, metrics, source, destination, dry_run)
             metering.start()
+        chosen = choose_output(output, dry_run, reactor)
+        stream.above = chosen.above
+        opener = Opener(
+            reactor,
+            source,
+            destination,
+            key,
+            settle,
+            metering.commands if metering else None,
+            throttling,
+        )
+        receipts = begin_receipts(
+            None if dry_run else audit_log,
+            reactor,
+            source,
+            destination,
+            opener.session,
+        )
         return await run_move(
             reactor,
-            Opener(
-                reactor,
-                source,
-                destination,
-                key,
-                settle,
-                metering.commands if metering else None,
-                throttling,
-            ),
+            opener,
             settings,
-            choose_output(output, dry_run, reactor),
+            chosen,
             max_duration,
             throttling,
             metering,
+            receipts,
         )
 
     status: int = ctx.obj.run(run)
@@ -213,6 +245,8 @@ def choose_output(
         return JsonOutput(out, err, dry_run)
     if name == "quiet":
         return QuietOutput(out, err, dry_run)
+    if name == "log":
+        return LoggedOutput(out, err, dry_run)
     from realize.cli.progress import BarProgress, LineProgress, can_draw
 
     if dry_run or not can_draw(err, environ):

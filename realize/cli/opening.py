@@ -11,10 +11,11 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from realize.cli.endpoints import LocalPlace, PeerPlace, Place
+from realize.cli.endpoints import LocalPlace, PeerPlace, Place, other_party
 from realize.cli.report import Ends
 from realize.config import DirectorySettings
 from realize.errors import ConfigError, PeerError
+from realize.observe.recorder import Party, Records, session_name
 from realize.peers import Address
 from realize.store.directory import DEFAULT_SETTLE_NS, LocalDirectory
 from realize.store.interface import Destination, Source
@@ -71,6 +72,23 @@ class Opener:
         """
         return Ends(str(self._source), str(self._destination))
 
+    @property
+    def session(self) -> str:
+        """
+        What logs call this run, here and at peers.
+        """
+        return session_name(self._token)
+
+    @asynccontextmanager
+    async def open_source(self) -> AsyncIterator[Source]:
+        """
+        The source alone; as :meth:`open`.
+        """
+        async with AsyncExitStack() as stack:
+            source = await self._open_source(stack, {})
+            stack.push_async_callback(source.close)
+            yield source
+
     @asynccontextmanager
     async def open(self) -> AsyncIterator[tuple[Source, Destination]]:
         """
@@ -90,6 +108,17 @@ class Opener:
             stack.push_async_callback(destination.close)
             yield source, destination
 
+    @property
+    def peer(self) -> str:
+        """
+        Who has an end that is not on this host; ``local`` if both are.
+        """
+        return other_party(self._destination, self._source)
+
+    @property
+    def _party(self) -> Party:
+        return Party(self.peer, self.session)
+
     async def close(self) -> None:
         """
         Let go of the threads that local ends used.
@@ -104,7 +133,9 @@ class Opener:
         if isinstance(place, LocalPlace):
             directory = self._local(place)
             with _naming(place):
-                return await directory.open_source(place.only, self._settle_ns)
+                return await directory.open_source(
+                    place.only, self._settle_ns, self._party
+                )
         connection = await self._connect(place, stack, connections)
         with _naming(place):
             return await connection.open_source(
@@ -118,7 +149,7 @@ class Opener:
         if isinstance(place, LocalPlace):
             directory = self._local(place)
             with _naming(place):
-                return await directory.open_destination()
+                return await directory.open_destination(party=self._party)
         connection = await self._connect(place, stack, connections)
         with _naming(place):
             return await connection.open_destination(place.directory, place.below)
@@ -127,7 +158,11 @@ class Opener:
         if place.path not in self._directories:
             path = Path(os.fsdecode(place.path)).absolute()
             self._directories[place.path] = LocalDirectory(
-                str(place), DirectorySettings(path), self._reactor
+                str(place),
+                DirectorySettings(path),
+                self._reactor,
+                # Files that come to their end are logged by MoveLog.
+                records=Records.unseen(str(place), tells_files=False),
             )
         return self._directories[place.path]
 

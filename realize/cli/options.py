@@ -11,6 +11,7 @@ from typing import ParamSpec, TypeVar
 
 import click
 
+from realize.cli.log import log_options
 from realize.config import Config, find_config, load_config
 from realize.errors import ConfigError
 from realize.units import parse_duration
@@ -33,8 +34,9 @@ def duration(
 
 def configured(function: Callable[P, R]) -> Callable[P, R]:
     """
-    Give a sub-command the options ``--config`` and ``--privkey``.
+    Give a sub-command the options ``--config`` and ``--privkey``, and those of the log.
     """
+    function = log_options(function)
     function = click.option(
         "--privkey",
         metavar="FILE",

@@ -1,5 +1,6 @@
 """
-Where a move's events go: ``--output quiet`` and ``json``, and what all have in common.
+Where a move's events go: ``--output quiet``, ``log`` and ``json``, and what all have
+in common.
 
 ``progress`` is in :mod:`realize.cli.progress`.
 """
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 from attrs import define, field
+from txaio.tx import make_logger
 
 from realize import __version__
 from realize.cli.exits import Exit
@@ -26,6 +28,7 @@ from realize.cli.report import (
 from realize.cli.terminal import Stream
 from realize.model import File, Notice
 from realize.move.outcome import Kind, MoveObserver, Outcome
+from realize.observe.events import MOVE_NOTE
 from realize.paths import printable
 
 #: Changes when a reader of ``--output json`` has to.
@@ -50,6 +53,16 @@ class Output(MoveObserver, Protocol):
     def say(self, text: str) -> None:
         """
         Something the user has to know at once, in one line.
+        """
+
+    def retrying(self, text: str) -> None:
+        """
+        A connection was lost, or is there again.
+        """
+
+    def above(self, line: str) -> None:
+        """
+        Write a line to standard error, above what is drawn there.
         """
 
     def finished(self, result: Result) -> None:
@@ -82,7 +95,18 @@ class QuietOutput:
         """
         A line on standard error.
         """
-        self.err.line(f"realize: {text}")
+        self.above(f"realize: {text}")
+
+    def retrying(self, text: str) -> None:
+        """
+        Nothing: if it comes to a bad end, that will be said.
+        """
+
+    def above(self, line: str) -> None:
+        """
+        Nothing is drawn here.
+        """
+        self.err.line(line)
 
     def listed(self, files: Sequence[File]) -> None:
         """
@@ -147,6 +171,40 @@ class QuietOutput:
 
 
 @define
+class LoggedOutput(QuietOutput):
+    """
+    What there is to say is in the log: see :class:`realize.cli.move_log.MoveLog`.
+
+    The list of a dry run is printed all the same.
+    """
+
+    log = make_logger()
+
+    def say(self, text: str) -> None:
+        """
+        An event.
+        """
+        MOVE_NOTE.log(self.log, text=text)
+
+    def noticed(self, notice: Notice) -> None:
+        """
+        Nothing to say.
+        """
+
+    def ended(self, outcomes: Sequence[Outcome]) -> None:
+        """
+        A line for each file, in a dry run.
+        """
+        if self.dry_run:
+            super().ended(outcomes)
+
+    def finished(self, result: Result) -> None:
+        """
+        Nothing to say.
+        """
+
+
+@define
 class JsonOutput:
     """
     One JSON object a line on standard output: each file, each notice, the summary.
@@ -169,7 +227,19 @@ class JsonOutput:
         """
         A line on standard error: it is for people.
         """
-        self.err.line(f"realize: {text}")
+        self.above(f"realize: {text}")
+
+    def retrying(self, text: str) -> None:
+        """
+        A line on standard error.
+        """
+        self.say(text)
+
+    def above(self, line: str) -> None:
+        """
+        Nothing is drawn here.
+        """
+        self.err.line(line)
 
     def listed(self, files: Sequence[File]) -> None:
         """

@@ -117,6 +117,12 @@ class LineProgress(QuietOutput):
         for line in summary(result):
             self.out.line(line)
 
+    def retrying(self, text: str) -> None:
+        """
+        A line.
+        """
+        self.say(text)
+
     def stop(self) -> None:
         """
         Draw no more.
@@ -164,17 +170,17 @@ class BarProgress(LineProgress):
         live: Live = self._live
         self._guarded(live.refresh)
 
-    def say(self, text: str) -> None:
+    def above(self, line: str) -> None:
         """
         A line above the bars.
         """
         if self._live is None:
-            super().say(text)
+            super().above(line)
             return
         from rich.text import Text
 
         self._guarded(
-            lambda: self._console.print(Text(f"realize: {text}"), soft_wrap=True)
+            lambda: self._console.print(Text.from_ansi(line), soft_wrap=True)
         )
 
     def stop(self) -> None:

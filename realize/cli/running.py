@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 from attrs import define
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectingCancelledError
+from txaio.tx import make_logger
 
 from realize.cli.exits import Exit, exit_after, exit_for
 from realize.cli.local_control import LocalControl
+from realize.cli.move_log import MoveLog
 from realize.cli.opening import Opener
-from realize.cli.outputs import Output
+from realize.cli.outputs import LoggedOutput, Output
 from realize.cli.report import Result
 from realize.cli.stopping import Stopper
 from realize.cli.throttling import Throttling
@@ -22,7 +24,9 @@ from realize.errors import PeerGone, RealizeError
 from realize.move.mover import Mover
 from realize.move.observers import Observers
 from realize.move.outcome import MoveObserver, MoveSettings
+from realize.move.receipts import NO_RECEIPTS, Receipts
 from realize.move.retry import Retry
+from realize.observe.events import CONNECTION_LOST, MOVE_FAILED, RECONNECTED
 from realize.units import format_duration
 
 if TYPE_CHECKING:
@@ -42,9 +46,12 @@ class Attempts:
     """
 
     _output: Output
+    _move_log: MoveLog
     _metering: Metering | None = None
     lost_count: int = 0
     open: bool = False
+
+    log = make_logger()
 
     def lost(self, error: PeerGone, delay: float) -> None:
         """
@@ -54,7 +61,12 @@ class Attempts:
         self.open = False
         if self._metering is not None:
             self._metering.retried()
-        self._output.say(f"{error}; trying again in {format_duration(round(delay))}")
+        CONNECTION_LOST.log(
+            self.log, reason=str(error), seconds=delay, attempt=self.lost_count
+        )
+        self._output.retrying(
+            f"{error}; trying again in {format_duration(round(delay))}"
+        )
 
     def reached(self, retries: int) -> None:
         """
@@ -62,7 +74,10 @@ class Attempts:
         """
         self.open = True
         if self.lost_count:
-            self._output.say("connected again; going on")
+            RECONNECTED.log(self.log, attempt=self.lost_count)
+            self._output.retrying("connected again; going on")
+        else:
+            self._move_log.began_move()
 
 
 @define(eq=False)
@@ -110,6 +125,7 @@ async def run_move(
     max_duration: float,
     throttling: Throttling,
     metering: Metering | None = None,
+    receipts: Receipts = NO_RECEIPTS,
 ) -> Exit:
     """
     Move, tell *output* how it goes, and return the exit status.
@@ -117,12 +133,16 @@ async def run_move(
     :param max_duration: seconds.
     :param throttling: the limits of the move, which can be changed from outside.
     :param metering: keeps and delivers metrics of this run, if they are wanted.
+    :param receipts: writes down what is safe before its source goes.
     """
-    attempts = Attempts(output, metering)
-    observer: MoveObserver = output
+    move_log = MoveLog(opener.ends, opener.peer, opener.session)
+    attempts = Attempts(output, move_log, metering)
+    observers: list[MoveObserver] = [output]
+    if not settings.dry_run:
+        observers.append(move_log)
     if metering is not None:
-        observer = Observers([output, metering.observer])
-    mover = Mover(settings, reactor, observer)
+        observers.append(metering.observer)
+    mover = Mover(settings, reactor, Observers(observers), receipts)
     running = _Running(
         Retry(mover, opener.open, reactor, random.random, attempts), attempts, reactor
     )
@@ -157,21 +177,23 @@ async def run_move(
             failed=totals.failed, deferred=totals.deferred
         )
     if error:
-        output.say(error)
+        MOVE_FAILED.log(Attempts.log, reason=error)
+        if not isinstance(output, LoggedOutput):
+            output.say(error)
     seconds = reactor.seconds() - began
     if metering is not None:
         status, undelivered = await metering.finish(status, seconds)
         if undelivered:
             output.say(undelivered)
-    output.finished(
-        Result(
-            ends=opener.ends,
-            totals=totals,
-            status=status,
-            seconds=seconds,
-            dry_run=settings.dry_run,
-            error=error,
-            reconnects=attempts.lost_count,
-        )
+    result = Result(
+        ends=opener.ends,
+        totals=totals,
+        status=status,
+        seconds=seconds,
+        dry_run=settings.dry_run,
+        error=error,
+        reconnects=attempts.lost_count,
     )
+    move_log.ended_move(result)
+    output.finished(result)
     return status

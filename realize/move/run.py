@@ -226,8 +226,9 @@ class Run:
         adopt: bool,
     ) -> None:
         nbytes = sum(item.file.size for item in items)
+        count = len(items)
         self._offering += 1
-        self._offered += len(items)
+        self._offered += count
         self._offered_bytes[large] += nbytes
         try:
             if adopt:
@@ -236,7 +237,7 @@ class Run:
                 await self._offer(items, directories)
         finally:
             self._offering -= 1
-            self._offered -= len(items)
+            self._offered -= count
             self._offered_bytes[large] -= nbytes
 
     async def _adopt(

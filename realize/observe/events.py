@@ -278,13 +278,50 @@ MOVE_BEGAN: Final = Event(
     "the command has opened both ends",
     ("session",),
 )
+FILE_MOVED: Final = Event(
+    "file-moved",
+    "info",
+    "{path} is in {destination} and no longer in {source}: {size} B, {how}, in "
+    "{seconds:.3f} s.",
+    "a file was moved by the command; crossed is how many of its bytes were sent",
+    ("blake3", "crossed", "kept", "session"),
+)
+FILES_MOVED: Final = Event(
+    "files-moved",
+    "info",
+    "{count} files are in {destination} and no longer in {source}: {size} B; the last "
+    "is {path}.",
+    "many files were moved together by the command; instead of a line for each",
+    ("crossed", "kept", "session"),
+)
+FILE_STAYS: Final = Event(
+    "file-stays",
+    "warn",
+    "{path} in {directory} is not moved: {text}",
+    "the command has found something that cannot be read, looks like the partial of "
+    "another move, or was put back under another name",
+    ("kind", "session"),
+)
+MOVE_NOTE: Final = Event(
+    "move-note",
+    "warn",
+    "{text}",
+    "something that the user of the command should know at once: an interruption, an "
+    "option without effect; only with --output log, else it is said in another way",
+)
+MOVE_FAILED: Final = Event(
+    "move-failed",
+    "error",
+    "{reason}",
+    "the command could not begin or go on",
+)
 MOVE_ENDED: Final = Event(
     "move-ended",
     "info",
     "Moved {moved} files, {size} B, in {seconds:.1f} s; {failed} failed, {deferred} "
     "deferred.",
     "the command ends, however it ends",
-    ("source", "destination", "exit", "sent"),
+    ("source", "destination", "exit", "sent", "session"),
 )
 CONNECTION_LOST: Final = Event(
     "connection-lost",

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, Protocol, TextIO
 
 from attrs import define, evolve, field
@@ -157,6 +157,7 @@ class LogOutput:
     txaio makes their methods do nothing.
 
     :param counted: called with the level of each line.
+    :param without: names of events that are not logged.
     """
 
     def __init__(
@@ -164,8 +165,10 @@ class LogOutput:
         sink: Sink,
         levels: Levels,
         counted: Callable[[str], None] = _count_nothing,
+        without: Collection[str] = (),
     ) -> None:
         self._sink = sink
+        self._without = without
         self._counted = counted
         self._levels = levels
         set_global_log_level(levels.most_verbose)
@@ -190,6 +193,8 @@ class LogOutput:
             level = LogLevel.debug
             event = {**event, "log_level": level}
         if not self._levels.allow(namespace, level):
+            return
+        if event.get("event") in self._without:
             return
         record = Record.of(event)
         self._counted(record.level)

@@ -52,6 +52,13 @@ class Party:
     session: str = ""
 
 
+def session_name(token: bytes) -> str:
+    """
+    What logs call a session: enough of its token to tell it from others.
+    """
+    return token[:8].hex()
+
+
 #: For whom a store is open if nobody else is named.
 LOCAL: Final = Party()
 

@@ -22,7 +22,7 @@ from realize.net.throttled import ThrottledFactory
 from realize.net.tls import RefusalReason, peer_public_key, server_factory
 from realize.observe.events import PEER_CONNECTED, PEER_LEFT
 from realize.observe.metrics import CommandMetrics, ConnectionMetrics
-from realize.observe.recorder import Party
+from realize.observe.recorder import Party, session_name
 from realize.wire import commands
 from realize.wire.complaints import Complaints
 from realize.wire.control import Control, ControlledService, Teller
@@ -92,9 +92,9 @@ class ServerLink(Control):
     @property
     def party(self) -> Party:
         """
-        For whom stores are opened; enough of the token to tell sessions apart.
+        For whom stores are opened.
         """
-        return Party(self.peer, self.token[:8].hex())
+        return Party(self.peer, session_name(self.token))
 
     def handshakeCompleted(self) -> None:
         super().handshakeCompleted()

@@ -1,0 +1,175 @@
+"""
+What the command logs of a move: one event for each file, or group of files.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from attrs import define, field
+from txaio.tx import make_logger
+
+from realize.cli.report import Ends, Result
+from realize.model import File, Notice, NoticeKind
+from realize.move.outcome import SUCCESSES, Outcome
+from realize.observe.events import (
+    FILE_DEFERRED,
+    FILE_FAILED,
+    FILE_MOVED,
+    FILE_STAYS,
+    FILES_MOVED,
+    MOVE_BEGAN,
+    MOVE_ENDED,
+)
+from realize.observe.journeys import LineBudget
+from realize.observe.recorder import LINES_PER_GROUP
+from realize.paths import printable
+
+#: Notices that deserve a line.
+_TOLD: Final[tuple[NoticeKind, ...]] = ("unreadable", "kept", "partial")
+
+
+@define(eq=False)
+class MoveLog:
+    """
+    Logs what a mover tells.
+
+    :ivar peer: who has the other end, or ``local``.
+    :ivar session: the same for all that one run does.
+    :ivar clock: monotonic seconds.
+    """
+
+    ends: Ends
+    peer: str
+    session: str
+    clock: Callable[[], float] = time.monotonic
+    _lines: LineBudget = field(init=False)
+
+    log = make_logger()
+
+    def __attrs_post_init__(self) -> None:
+        self._lines = LineBudget(self.clock)
+
+    def began_move(self) -> None:
+        """
+        Both ends are open.
+        """
+        MOVE_BEGAN.log(
+            self.log,
+            source=self.ends.source,
+            destination=self.ends.destination,
+            session=self.session,
+        )
+
+    def ended_move(self, result: Result) -> None:
+        """
+        The move is over.
+        """
+        totals = result.totals
+        MOVE_ENDED.log(
+            self.log,
+            moved=totals.succeeded,
+            size=sum(totals.file_bytes[kind] for kind in SUCCESSES),
+            seconds=result.seconds,
+            failed=totals.failed,
+            deferred=totals.deferred,
+            source=self.ends.source,
+            destination=self.ends.destination,
+            exit=int(result.status),
+            sent=totals.sent,
+            session=self.session,
+        )
+
+    # -- called by the mover
+
+    def listed(self, files: Sequence[File]) -> None:
+        """
+        Nothing to say.
+        """
+
+    def restarted(self) -> None:
+        """
+        Nothing to say.
+        """
+
+    def began(self, path: bytes, size: int, kept: int) -> None:
+        """
+        Nothing to say.
+        """
+
+    def advanced(self, nbytes: int, path: bytes) -> None:
+        """
+        Nothing to say.
+        """
+
+    def noticed(self, notice: Notice) -> None:
+        """
+        Something stays that somebody should look at.
+        """
+        if notice.kind in _TOLD:
+            FILE_STAYS.log(
+                self.log,
+                path=notice.path,
+                directory=self.ends.source,
+                text=notice.text or "it looks like a partial of realize",
+                kind=notice.kind,
+                session=self.session,
+            )
+
+    def ended(self, outcomes: Sequence[Outcome]) -> None:
+        """
+        Files have come to their end.
+        """
+        moved = [outcome for outcome in outcomes if outcome.kind in SUCCESSES]
+        if len(moved) > LINES_PER_GROUP or not self._lines.take(len(moved)):
+            self._log_group(moved)
+        else:
+            for outcome in moved:
+                self._log_moved(outcome)
+        for outcome in outcomes:
+            if outcome.kind not in SUCCESSES:
+                self._log_trouble(outcome)
+
+    def _log_group(self, moved: Sequence[Outcome]) -> None:
+        FILES_MOVED.log(
+            self.log,
+            count=len(moved),
+            size=sum(outcome.size for outcome in moved),
+            path=moved[-1].path,
+            source=self.ends.source,
+            destination=self.ends.destination,
+            crossed=sum(outcome.sent for outcome in moved),
+            kept=sum(outcome.kept for outcome in moved),
+            session=self.session,
+        )
+
+    def _log_moved(self, outcome: Outcome) -> None:
+        FILE_MOVED.log(
+            self.log,
+            path=outcome.path,
+            source=self.ends.source,
+            destination=self.ends.destination,
+            size=outcome.size,
+            how=outcome.kind,
+            seconds=outcome.seconds,
+            blake3=outcome.digest.hex(),
+            crossed=outcome.sent,
+            kept=outcome.kept,
+            session=self.session,
+        )
+
+    def _log_trouble(self, outcome: Outcome) -> None:
+        if outcome.kind == "gone":
+            return
+        event = FILE_DEFERRED if outcome.kind == "deferred" else FILE_FAILED
+        event.log(
+            self.log,
+            path=outcome.path,
+            directory=self.ends.of(outcome),
+            text=outcome.text.removeprefix(f"{printable(outcome.path)}: "),
+            code=outcome.code,
+            peer=self.peer,
+            session=self.session,
+        )
