@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from attrs import define
 
+from tests.proof.conftest import Tell
 from tests.proof.trees import Sums, assert_moved, checksums, count, grow, lost, torn
 from tests.support.powercut import CrashDisk
 from tests.support.programs import PATIENCE, PROGRAMS, World
@@ -148,7 +149,7 @@ def cut_under(scene: Scene, before: Sums, mover: Mover, numbers: random.Random) 
 
 
 @pytest.mark.parametrize("mover", [mv, pytest.param(rsync, marks=needs("rsync"))])
-def test_others_lose_files(scene: Scene, mover: Mover) -> None:
+def test_others_lose_files(scene: Scene, mover: Mover, tell: Tell) -> None:
     """
     What had been deleted at the source was only in memory at the destination.
     """
@@ -159,11 +160,11 @@ def test_others_lose_files(scene: Scene, mover: Mover) -> None:
         cut_under(scene, before, mover, numbers)
         gone += len(lost(before, scene.source, scene.inbox))
         scene.clear()
-    print(f"{mover.__name__}: {gone} files lost in {CUTS} power cuts")
+    tell(f"{gone} files lost in {CUTS} power cuts")
     assert gone > 0, "the harness is broken"
 
 
-def test_nothing_is_lost(scene: Scene) -> None:
+def test_nothing_is_lost(scene: Scene, tell: Tell) -> None:
     """
     Each file is whole at one end or the other, and the next run moves the rest.
     """
@@ -178,7 +179,7 @@ def test_nothing_is_lost(scene: Scene) -> None:
         assert realize(scene.source, scene.inbox).wait(PATIENCE) == 0
         assert_moved(before, scene.source, scene.inbox)
         scene.clear()
-    print(f"realize: none lost in {CUTS} power cuts, {arrived} moved before them")
+    tell(f"none lost in {CUTS} power cuts, {arrived} moved before them")
 
 
 def test_nothing_is_lost_when_the_daemon_goes_too(tmp_path: Path, scene: Scene) -> None:

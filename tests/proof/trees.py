@@ -12,6 +12,7 @@ import os
 import random
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from attrs import frozen
@@ -65,9 +66,14 @@ Sums = Mapping[bytes, Sum]
 
 def checksums(root: Path) -> dict[bytes, Sum]:
     """
-    Every regular file below *root*, whatever its name.
+    Every regular file below *root*, whatever its name; but for those that vanish
+    while they are looked at.
     """
-    return {path: _sum(whole) for path, whole in _files(root)}
+    sums = {}
+    for path, whole in _files(root):
+        with suppress(FileNotFoundError):
+            sums[path] = _sum(whole)
+    return sums
 
 
 def grow(root: Path, seed: int, *, small: int = 0, large: int = 0) -> Sums:
@@ -165,8 +171,9 @@ def _files(root: Path) -> Iterator[tuple[bytes, bytes]]:
     for folder, _, names in os.walk(base):
         for name in names:
             whole = os.path.join(folder, name)
-            if stat.S_ISREG(os.lstat(whole).st_mode):
-                yield os.path.relpath(whole, base), whole
+            with suppress(FileNotFoundError):
+                if stat.S_ISREG(os.lstat(whole).st_mode):
+                    yield os.path.relpath(whole, base), whole
 
 
 def _hidden(root: Path) -> list[bytes]:
