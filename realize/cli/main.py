@@ -45,6 +45,10 @@ COMMANDS: Final = {
         "Show what a daemon, or moves on this host, are doing.",
     ),
     "loglevel": ("realize.cli.loglevel", "Change what a daemon logs."),
+    "verify": (
+        "realize.cli.verify",
+        "Check files against the receipts of an audit log.",
+    ),
     "demo": ("realize.cli.demo", "Show a whole move on this machine."),
     "keygen": ("realize.cli.keygen", "Make a private key, and print the public key."),
 }

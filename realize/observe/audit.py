@@ -7,6 +7,7 @@ finds the source gone finds the line.  ``realize verify`` checks files against i
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -80,7 +81,7 @@ class AuditLog:
 
     def write(self, receipts: Iterable[Receipt]) -> None:
         """
-        Append a group of lines.  Blocks.
+        Append a group of lines, and make them durable.  Blocks.
 
         :raises OSError: they are not in the file, or only in part.
         """
@@ -89,6 +90,12 @@ class AuditLog:
         with self._lock:
             while data:
                 data = data[os.write(self._fd, data) :]
+            try:
+                os.fdatasync(self._fd)
+            except OSError as error:
+                # A pipe or a terminal keeps nothing; a disk has to.
+                if error.errno not in (errno.EINVAL, errno.EROFS):
+                    raise
 
     def reopen(self) -> None:
         """
