@@ -356,3 +356,47 @@ def test_documented_example() -> None:
     example = re.search(r"```toml\n(.*?)```", page.read_text(), re.S)
     assert example
     assert parse_config(example[1], BASE).directories["inbox"].put == {"laptop"}
+
+
+def test_limits(tmp_path: Path) -> None:
+    """
+    Plain rates and schedules, of the service and of peers; none by default.
+    """
+    config = parse_config(
+        '[peers.laptop]\npubkey = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="\n'
+        'send_limit = "1M"\nreceive_limit = "Mon-Fri 08:00-18:00 1M, else off"\n'
+        "[service]\nsend_limit = 5000\n",
+        tmp_path,
+    )
+    laptop = config.peers["laptop"]
+    assert laptop.send_limit is not None
+    assert laptop.send_limit.otherwise == 1 << 20
+    assert laptop.receive_limit is not None
+    assert laptop.receive_limit.spans[0].rate == 1 << 20
+    assert config.service.send_limit is not None
+    assert config.service.send_limit.otherwise == 5000
+    assert config.service.receive_limit is None
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ('limit = "1M"', 'which way? Write "send_limit", "receive_limit", or both'),
+        ('send_limit = "0"', 'to lift the limit: "off"'),
+        ("send_limit = 0", 'to lift the limit: "off"'),
+        ("send_limit = 100", "128 to"),
+        ("send_limit = true", "expected text"),
+        ('send_limit = "8Mbit"', "bits"),
+        ('send_limit = ""', "expected text"),
+        ('receive_limit = "Mon-Fri 1M"', "no limit given for other times"),
+        ('receive_limit = "Mon 5, else off"', "128 to"),
+    ],
+)
+def test_limits_that_are_refused(tmp_path: Path, setting: str, says: str) -> None:
+    """
+    With what to write instead.
+    """
+    with pytest.raises(ConfigError) as caught:
+        parse_config(f"[service]\n{setting}\n", tmp_path)
+    assert says in str(caught.value)
+    assert "[service] " in str(caught.value)

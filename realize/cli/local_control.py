@@ -115,11 +115,7 @@ class LocalControl:
             _own_folder(where)
             path.unlink(missing_ok=True)  # of a process that had our number before
             factory = _Answering(self)
-            before = os.umask(0o177)
-            try:
-                self._port = self.reactor.listenUNIX(os.fspath(path), factory)
-            finally:
-                os.umask(before)
+            self._port = self.reactor.listenUNIX(os.fspath(path), factory, mode=0o600)
         except OSError as error:
             return f"no local control: {error.filename or path}: {error.strerror}"
         except CannotListenError as error:

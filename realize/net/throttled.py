@@ -38,7 +38,7 @@ from realize.net.throttle import RECEIVE_TOLERANCE, Limit, Passage
 QUEUE_BYTES: Final = 64 * 1024
 
 #: Least that is read at once under a limit, in bytes.
-SMALLEST_READ: Final = 1024
+SMALLEST_READ: Final = 256
 
 
 def _nobody_listens() -> None:

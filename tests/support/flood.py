@@ -10,12 +10,15 @@ many bytes had arrived when, as counted below TLS.
 from __future__ import annotations
 
 import json
+import resource
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from attrs import asdict, define, field, frozen
+from attrs import asdict, define, evolve, field, frozen
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.epollreactor import EPollReactor
@@ -27,7 +30,7 @@ from zope.interface import implementer
 from realize.net.keys import public_bytes
 from realize.net.throttled import Shared, ThrottledFactory, throttled_below
 from realize.net.tls import client_factory, server_factory
-from realize.wire.link import _tune
+from realize.wire.link import TCP_NOTSENT_LOWAT, UNSENT, _tune
 
 #: What is written at once.
 PIECE = bytes(64 * 1024)
@@ -47,6 +50,8 @@ class Plan:
     :ivar changes: when to change it, in seconds, and to what.
     :ivar connections: how many send at once, under one limit.
     :ivar wrapped: whether the connections have a limiter at all.
+    :ivar unsent: bytes that TCP may hold beyond what it has sent; None for what the
+        system finds right.
     """
 
     limit: int | None = None
@@ -55,6 +60,7 @@ class Plan:
     changes: Sequence[tuple[float, int | None]] = ()
     connections: int = 1
     wrapped: bool = True
+    unsent: int | None = UNSENT
 
 
 @frozen
@@ -62,10 +68,12 @@ class Arrived:
     """
     :ivar times: seconds from the beginning of each look.
     :ivar totals: bytes that had arrived then, on each connection.
+    :ivar cpu: processor seconds of both processes, their start included.
     """
 
     times: list[float]
     totals: list[list[int]]
+    cpu: float = 0.0
 
     def between(self, begin: float, end: float) -> float:
         """
@@ -112,7 +120,11 @@ class Flood(Protocol):
     clock: EPollReactor
 
     def connectionMade(self) -> None:
-        _tune(self.transport)
+        transport: Any = self.transport
+        _tune(transport)
+        if self.factory.unsent is None:  # type: ignore[union-attr]
+            handle = transport.getHandle()
+            handle.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, -1)
 
     def handshakeCompleted(self) -> None:
         if self.factory.wrapped:  # type: ignore[union-attr]
@@ -208,6 +220,7 @@ def send(plan: Plan, own: str, theirs: str) -> None:
     process = _Process(plan)
     factory: Any = Factory.forProtocol(Flood)
     factory.wrapped = plan.wrapped
+    factory.unsent = plan.unsent
     key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(own))
     secured = server_factory(
         factory, key, lambda offered: offered == bytes.fromhex(theirs), process.reactor
@@ -235,10 +248,12 @@ def receive(plan: Plan) -> Arrived:
     )
     try:
         assert sender.stdout is not None
-        return _count(plan, keys, int(sender.stdout.readline()))
+        arrived = _count(plan, keys, int(sender.stdout.readline()))
     finally:
         sender.kill()
         sender.wait()
+    theirs = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return evolve(arrived, cpu=time.process_time() + theirs.ru_utime + theirs.ru_stime)
 
 
 def _count(plan: Plan, keys: Sequence[Ed25519PrivateKey], port: int) -> Arrived:

@@ -1,0 +1,278 @@
+"""
+The socket of a running move, with a reactor that is turned by the test.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.epollreactor import EPollReactor
+
+from realize.cli.endpoints import LocalPlace, PeerPlace
+from realize.cli.local_control import MAX_LINE, LocalControl, ask, running
+from realize.cli.report import Ends
+from realize.cli.throttle_options import Rate, ThrottleChoice
+from realize.cli.throttling import Throttling
+from realize.config import PeerConfig
+from realize.errors import PeerGone
+from realize.move.mover import Mover
+from realize.move.observers import Observers
+from realize.move.outcome import MoveSettings
+
+NAS = PeerPlace(PeerConfig("nas", bytes(32), "127.0.0.1:1"), "inbox")
+
+
+class Move:
+    """
+    What a running move has to do with its socket.
+
+    :ivar said: what it told its user.
+    """
+
+    def __init__(self, runtime: Path, choice: ThrottleChoice) -> None:
+        self.reactor: Any = EPollReactor()
+        self.environ = {"XDG_RUNTIME_DIR": str(runtime)}
+        self.throttling = Throttling(self.reactor, LocalPlace(b"photos"), NAS, choice)
+        self.said: list[str] = []
+        self.followed: list[int | None] = []
+        self.throttling.begin(self.said.append, self.followed.append)
+        self.control = LocalControl(
+            self.reactor,
+            Ends("photos", "nas:inbox"),
+            self.throttling,
+            Mover(MoveSettings(), self.reactor, Observers([])),
+            self.environ,
+        )
+
+    def turn(self, work: Any) -> Any:
+        """
+        Turn the reactor while another thread works; returns its result.
+        """
+        results: list[Any] = []
+
+        def run() -> None:
+            try:
+                results.append(work())
+            except Exception as error:  # noqa: BLE001  # raised below
+                results.append(error)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        while thread.is_alive():
+            self.reactor.iterate(0.01)
+        thread.join()
+        if isinstance(results[0], Exception):
+            raise results[0]
+        return results[0]
+
+    def ask(self, request: Any) -> dict[str, Any]:
+        """
+        A request, and its answer.
+        """
+        answer: dict[str, Any] = self.turn(
+            lambda: ask(os.getpid(), request, self.environ)
+        )
+        return answer
+
+    def stop(self) -> None:
+        """
+        The move ends.
+        """
+        done: list[Any] = []
+        Deferred.fromCoroutine(self.control.stop()).addBoth(done.append)
+        while not done:
+            self.reactor.iterate(0.01)
+        self.throttling.stop()
+        assert not self.reactor.getDelayedCalls()
+        self.reactor.removeAll()
+
+
+@pytest.fixture
+def move(tmp_path: Path) -> Iterator[Move]:
+    """
+    A move to a peer that is limited to 1000 B/s up.
+    """
+    move = Move(tmp_path, ThrottleChoice(up=Rate(1000)))
+    assert move.control.start() == ""
+    yield move
+    move.stop()
+
+
+def test_folder_and_socket_are_the_users_alone(move: Move, tmp_path: Path) -> None:
+    """
+    Nobody else may get at them; a folder that was open to others is closed.
+    """
+    folder = tmp_path / "realize"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    path = folder / f"{os.getpid()}.sock"
+    assert path.stat().st_mode & 0o777 == 0o600
+    folder.chmod(0o755)
+    other = Move(tmp_path, ThrottleChoice())
+    assert other.control.start() == ""
+    assert folder.stat().st_mode & 0o777 == 0o700
+    other.stop()
+
+
+def test_somebody_elses_folder_is_not_used(tmp_path: Path) -> None:
+    """
+    A link could lead anywhere.
+    """
+    (tmp_path / "else").mkdir()
+    (tmp_path / "realize").symlink_to(tmp_path / "else")
+    move = Move(tmp_path, ThrottleChoice())
+    assert "not a directory of this user's" in move.control.start()
+    assert not list((tmp_path / "else").iterdir())
+    move.stop()
+
+
+def test_no_folder_no_socket(tmp_path: Path) -> None:
+    """
+    Without XDG_RUNTIME_DIR that is no trouble; a path that is too long is said.
+    """
+    move = Move(tmp_path, ThrottleChoice())
+    move.control.environ = {}
+    assert move.control.start() == ""
+    move.stop()
+    deep = Move(tmp_path / ("x" * 100), ThrottleChoice())
+    assert "too long" in deep.control.start()
+    deep.stop()
+
+
+def test_status(move: Move) -> None:
+    """
+    What is moved, how far it is, and the limits of the directions that there are.
+    """
+    answer = move.ask({"ask": "status"})
+    assert answer["pid"] == os.getpid()
+    assert (answer["source"], answer["destination"]) == ("photos", "nas:inbox")
+    assert list(answer["limits"]) == ["up"]
+    assert answer["limits"]["up"]["effective"] == 1000
+
+
+def test_change(move: Move) -> None:
+    """
+    A limit is set, and told to the mover; for a time, if so asked.
+    """
+    assert move.ask({"ask": "throttle", "up": 5000})["limits"]["up"]["asked"] == 5000
+    assert move.throttling.effective("up") == 5000
+    answer = move.ask({"ask": "throttle", "up": None, "seconds": 60})
+    assert answer["limits"]["up"]["asked"] is None
+    assert 59 < answer["limits"]["up"]["seconds_left"] <= 60
+
+
+def test_direction_that_does_not_exist(move: Move) -> None:
+    """
+    It is said, and changes nothing.
+    """
+    answer = move.ask({"ask": "throttle", "down": 5000})
+    assert "the source is on this host" in answer["said"]
+    assert "down" not in answer["limits"]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        [],
+        {},
+        {"ask": "stop"},
+        {"ask": "throttle", "up": 5},
+        {"ask": "throttle", "up": "1M"},
+        {"ask": "throttle", "up": True},
+        {"ask": "throttle", "up": 5000, "down": 5},
+        {"ask": "throttle", "up": 5000, "seconds": 0},
+        {"ask": "throttle", "up": 5000, "seconds": 1.5},
+    ],
+)
+def test_invalid_changes_nothing(move: Move, request_: Any) -> None:
+    """
+    An error is answered, and the old limit stays.
+    """
+    assert "error" in move.ask(request_)
+    assert move.throttling.asked("up") == 1000
+
+
+def test_what_is_no_request(move: Move, tmp_path: Path) -> None:
+    """
+    No JSON is an error, and an endless line the end of the connection.
+    """
+    path = os.fspath(tmp_path / "realize" / f"{os.getpid()}.sock")
+
+    def send(data: bytes) -> bytes:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(5)
+            connection.connect(path)
+            connection.sendall(data)
+            return connection.recv(1000)
+
+    assert "error" in json.loads(move.turn(lambda: send(b"{\n")))
+    assert move.turn(lambda: send(b"x" * (MAX_LINE + 1))) == b""
+
+
+def test_moves_are_found_and_dead_ones_forgotten(move: Move, tmp_path: Path) -> None:
+    """
+    The socket of a process that was killed is removed.
+    """
+    dead = tmp_path / "realize" / "1.sock"
+    with socket.socket(socket.AF_UNIX) as left_over:
+        left_over.bind(os.fspath(dead))
+    (tmp_path / "realize" / "notes.sock").touch()
+    assert move.turn(lambda: list(running(move.environ))) == [os.getpid()]
+    assert not dead.exists()
+    assert (tmp_path / "realize" / "notes.sock").exists()
+    with pytest.raises(PeerGone, match="no move"):
+        ask(1, {"ask": "status"}, move.environ)
+
+
+def test_socket_goes_with_its_move(tmp_path: Path) -> None:
+    """
+    Nothing is left behind.
+    """
+    move = Move(tmp_path, ThrottleChoice())
+    move.control.start()
+    move.stop()
+    assert not list((tmp_path / "realize").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("choice", "says"),
+    [
+        (ThrottleChoice(both=Rate(1000)), []),
+        (ThrottleChoice(up=Rate(1000), down=Rate(1000)), ["--throttle-down has no"]),
+        (ThrottleChoice(down=Rate(None)), ["--throttle-down has no"]),
+    ],
+)
+def test_warnings(tmp_path: Path, choice: ThrottleChoice, says: list[str]) -> None:
+    """
+    A flag for a direction that does not exist; --throttle is for those that do.
+    """
+    move = Move(tmp_path, choice)
+    assert len(move.said) == len(says)
+    for said, text in zip(move.said, says, strict=True):
+        assert said.startswith(text)
+    move.stop()
+
+
+def test_local_move_is_not_limited(tmp_path: Path) -> None:
+    """
+    --throttle cannot do anything there, and that is said.
+    """
+    said: list[str] = []
+    throttling = Throttling(
+        EPollReactor(),  # type: ignore[abstract]
+        LocalPlace(b"a"),
+        LocalPlace(b"b"),
+        ThrottleChoice(both=Rate(1000)),
+    )
+    throttling.begin(said.append, lambda rate: None)
+    assert said == [
+        "--throttle has no effect: nothing of this move crosses the network"
+    ]
+    assert throttling.ways == []
