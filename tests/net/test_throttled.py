@@ -14,21 +14,32 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from realize.net.throttle import MAX_SLICE
 from realize.net.throttled import (
     QUEUE_BYTES,
+    SMALLEST_READ,
     Shared,
     ThrottledConnection,
     ThrottledFactory,
+    throttled_below,
 )
 
 ADDRESS = IPv4Address("TCP", "127.0.0.1", 1)
 
 
-class Transport(StringTransport):
+class Reading:
+    """
+    As much of a socket's transport as says how much it reads at once.
+    """
+
+    bufferSize = 65536  # noqa: N815  # Twisted's name
+
+
+class Transport(Reading, StringTransport):
     """
     A transport whose buffer holds so many bytes before its producer is paused.
     """
@@ -518,3 +529,85 @@ def test_nothing_is_lost_reordered_or_early(
         arrived += transport.drain()
     arrived += transport.drain()
     assert arrived == written
+
+
+# -- what the daemon and the command build on
+
+
+def test_reads_are_small_under_a_small_limit() -> None:
+    """
+    Paying for what was read at once takes a tenth of a second, as far as possible;
+    without the limit, reads are as before.
+    """
+    connection, transport = connect(Clock())
+    assert transport.bufferSize == Reading.bufferSize
+    connection.own.receive.claim("test", 100_000)
+    assert transport.bufferSize == 10_000
+    connection.own.receive.claim("test", 128)
+    assert transport.bufferSize == SMALLEST_READ
+    connection.own.receive.claim("test", None)
+    assert transport.bufferSize == Reading.bufferSize
+
+
+def test_time_of_held_reading_is_counted() -> None:
+    """
+    From the pause to the end of it, also if the limit is lifted meanwhile.
+    """
+    clock = Clock()
+    connection, transport = connect(clock)
+    connection.own.receive.claim("test", 1000)
+    connection.dataReceived(bytes(1000))
+    assert transport.producerState == "paused"
+    run(clock, 2.0)
+    assert connection.held == pytest.approx(1.0, abs=0.02)
+    connection.dataReceived(bytes(1000))
+    run(clock, 0.5)
+    connection.own.receive.claim("test", None)
+    assert transport.producerState == "producing"
+    assert connection.held == pytest.approx(1.5, abs=0.03)
+
+
+def test_tolerance_of_a_limit() -> None:
+    """
+    Reading goes on as long as no more than that is too much, and is held for the rest.
+    """
+    clock = Clock()
+    service = Shared(clock, tolerance=0.5)
+    connection, transport = connect(clock, service)
+    service.receive.claim("test", 1000)
+    connection.dataReceived(bytes(500))
+    assert transport.producerState == "producing"
+    connection.dataReceived(bytes(200))
+    assert transport.producerState == "paused"
+    run(clock, 0.28)
+    assert transport.producerState == "paused"
+    run(clock, 0.05)
+    assert transport.producerState == "producing"
+
+
+def test_owner_hears_of_changes() -> None:
+    """
+    Of either direction and any scope, once limits hold.
+    """
+    clock = Clock()
+    service = Shared(clock)
+    connection, _transport = connect(clock, service)
+    heard: list[tuple[int | None, int | None]] = []
+    connection.limits_changed = lambda: heard.append(
+        (connection.send_rate, connection.receive_rate)
+    )
+    service.send.claim("test", 1000)
+    connection.own.receive.claim("test", 2000)
+    assert heard == [(1000, None), (1000, 2000)]
+
+
+def test_found_below_other_layers() -> None:
+    """
+    TLS is one; a transport without any limiter is a mistake.
+    """
+    connection, transport = connect(Clock())
+    above = ProtocolWrapper(WrappingFactory(Factory()), Protocol())
+    above.transport = connection
+    assert throttled_below(above) is connection
+    with pytest.raises(TypeError, match="nothing limits"):
+        throttled_below(transport)
