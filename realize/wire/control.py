@@ -213,7 +213,8 @@ class Control(Responders):
             raise BadRequest(f"a log level is set for 1 to {MAX_DURATION} s")
         if not self.limits.may_change(self.peer):
             raise BadRequest(
-                f"more than {CHANGES_PER_SECOND} changes in a second; wait and try again"
+                f"more than {CHANGES_PER_SECOND} changes in a second; wait and try "
+                "again"
             )
         return {"before": str(self._service.log_at(levels, self.peer, seconds))}
 
