@@ -7,14 +7,16 @@ people write.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmarks.charts import draw
+from benchmarks import charts
 from benchmarks.results import CaseResult, Measured, Results
 from benchmarks.scenarios import FULL, Case, cases
 from benchmarks.targets import targets
+
+Draw = Callable[[Results, Path], list[Path]]
 
 _BEGIN: Final = "<!-- begin: written by python -m benchmarks -->"
 _END: Final = "<!-- end -->"
@@ -34,11 +36,12 @@ _COLUMNS: Final = (
 )
 
 
-def render(results: Results, docs: Path) -> None:
+def render(results: Results, docs: Path, draw: Draw = charts.draw) -> None:
     """
     Write the page and its charts.
 
     :param docs: the directory of the documentation.
+    :param draw: makes the charts, in a directory, and says which.
     :raises ValueError: the page exists and lacks the marks.
     """
     page = docs / "performance.md"
@@ -47,11 +50,11 @@ def render(results: Results, docs: Path) -> None:
     _, end, after = rest.partition(_END)
     if not begin or not end:
         raise ValueError(f"{page}: the marks are gone; put back {_BEGIN} and {_END}")
-    charts = draw(results, docs / "performance")
-    page.write_text(f"{before}{_BEGIN}\n{_generated(results, charts)}\n{_END}{after}")
+    drawn = draw(results, docs / "performance")
+    page.write_text(f"{before}{_BEGIN}\n{_generated(results, drawn)}\n{_END}{after}")
 
 
-def _generated(results: Results, charts: Sequence[Path]) -> str:
+def _generated(results: Results, drawn: Sequence[Path]) -> str:
     known = {case.name: case for case in cases(FULL) if case.name in results}
     parts = [
         "## Where",
@@ -61,7 +64,7 @@ def _generated(results: Results, charts: Sequence[Path]) -> str:
         "## Figures",
         table({name: results[name] for name in known}),
         *_missing(results),
-        *(f"![{path.stem}](performance/{path.name})" for path in charts),
+        *(f"![{path.stem}](performance/{path.name})" for path in drawn),
     ]
     return "\n" + "\n\n".join(parts) + "\n"
 

@@ -4,6 +4,7 @@ What is measured: the cases, by scenario, and what they are held to.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -225,9 +226,13 @@ def _edited(sizes: Sizes) -> Iterator[Case]:
     size = sizes.edited
 
     def version(change: Callable[[Path], None] | None, directory: Path) -> None:
-        data.write_noise(directory / "file", size, "edited")
+        file = directory / "file"
+        data.write_noise(file, size, "edited")
         if change:
-            change(directory / "file")
+            change(file)
+        # rsync takes files of equal size and time for equal.
+        hour = 1 if change else 0
+        os.utime(file, (hour * 3600, hour * 3600))
 
     present = Recipe("edited present", partial(version, None))
     changes: list[tuple[str, str, Callable[[Path], None]]] = [
