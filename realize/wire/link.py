@@ -161,6 +161,7 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
         """
         if not self.ended:
             self.ended = True
+            self._set_timer(None)
             self._closing = close_transport(self.transport, self.clock)
 
     def close_and_wait(self) -> Deferred[None]:
@@ -183,6 +184,7 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
         """
         self._why = self._why or why
         self.ended = True
+        self._set_timer(None)
         if not self.gone:
             cast(Any, self.transport).abortConnection()
 

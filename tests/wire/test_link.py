@@ -597,6 +597,21 @@ class TestSignsOfLife:
         client.wires.pump()
         assert other.gone
 
+    def test_while_closing(self, net):
+        """
+        A connection that is being closed shows no more signs of life.
+        """
+        client = net.client()
+        net.clock.advance(ALIVE_AFTER - 2)
+        client.wires.server_end.reading = False
+        client.wires.client_end.write(b"not read, so that closing takes its time")
+        client.link.close()
+        net.clock.advance(2)
+        client.wires.pump()
+        net.clock.advance(5)
+        client.wires.pump()
+        assert client.link.gone
+
     def test_paused(self, net):
         """
         While reading is paused, silence means nothing, and the side that paused still
