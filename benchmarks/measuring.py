@@ -22,7 +22,7 @@ from benchmarks import data
 from benchmarks.processes import Failed, Process, Usage, serving
 from benchmarks.results import CaseResult, Measured, Run, machine, today
 from benchmarks.scenarios import Case, Recipe
-from benchmarks.setup import Contender, Job
+from benchmarks.setup import Contender, Job, find
 
 #: Files of a case up to which contents are compared too, not only numbers and sizes.
 _COMPARED = 10
@@ -221,13 +221,22 @@ class Bench:
                 ]
                 command.finish()
             for profiler in profilers:
-                profiler.wait()
+                profiler.finish()
 
     def _profiler(self, case: Case, role: str, pid: int, scratch: Path) -> Process:
         assert self.profiles is not None, "profiles are made only where they are wanted"
         name = f"{case.name}-{role}".replace(" ", "-")
         file = self.profiles / f"{name}.svg"
         self.say(f"profile: {file}")
-        words = ["py-spy", "record", "--native", "--threads", "--rate", "200"]
+        words = [_py_spy(), "record", "--native", "--threads", "--rate", "200"]
         words += ["--pid", str(pid), "--output", str(file)]
         return Process(words, scratch / f"profile-{name}.log")
+
+
+def _py_spy() -> str:
+    """
+    :raises Failed: it is missing.
+    """
+    if path := find("py-spy"):
+        return path
+    raise Failed("profiles are wanted, and py-spy is missing")

@@ -5,6 +5,7 @@ What a run consists of: a command, the servers it talks to, the line between the
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -115,9 +116,12 @@ class Contender(Protocol):
 
 def find(program: str) -> str | None:
     """
-    The path of a program, also of those for administrators.
+    The path of a program: of this environment, or of the machine, for administrators
+    too.
     """
-    return shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
+    ours = Path(sys.executable).parent
+    path = os.pathsep.join([str(ours), os.environ["PATH"], "/usr/sbin", "/sbin"])
+    return shutil.which(program, path=path)
 
 
 def lacking(*programs: str) -> Sequence[str]:
