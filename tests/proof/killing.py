@@ -79,7 +79,7 @@ class Instants:
                 lambda: -count(self.source),
             ]
         )
-        goal = sight() + self.numbers.randrange(1, max(2, count(self.source)))
+        goal = sight() + self.numbers.randrange(1, 2 + count(self.source) // 4)
         deadline = time.monotonic() + PATIENCE
         while sight() < goal and process.poll() is None:
             # The sight may never come: some of it was there from the run before.
@@ -155,7 +155,7 @@ class Killing:
             self.trees += 1
 
     def _move_one(self) -> None:
-        before = grow(self.source, self.numbers.randrange(1 << 30), small=200, large=3)
+        before = grow(self.source, self.numbers.randrange(1 << 30), small=1500, large=4)
         instants = Instants(self.source, self.destination, self.numbers)
         process: subprocess.Popen[bytes] | None = None
         try:
