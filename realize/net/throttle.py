@@ -36,7 +36,7 @@ MIN_SLICE: Final = 64
 MAX_SLICE: Final = 64 * 1024
 
 
-@define
+@define(on_setattr=[])  # checking each change of the balance takes its time
 class TokenBucket:
     """
     Bytes that may pass, refilled at a steady rate; empty at the start.
@@ -60,19 +60,32 @@ class TokenBucket:
         :param now: monotonic seconds, from ``IReactorTime.seconds``; a clock that
             steps backwards counts as standing still.
         """
-        wait = self.wait(now)
+        self.has(nbytes, now)
         self._balance -= nbytes
-        return max(wait, -self._balance / self.rate)
+        return max(0.0, -self._balance / self.rate)
 
     def wait(self, now: float) -> float:
         """
         The seconds until out of debt, if nothing else is taken.
         """
+        self.has(0, now)
+        return max(0.0, -self._balance / self.rate)
+
+    def has(self, nbytes: int, now: float) -> bool:
+        """
+        Whether *nbytes* are saved up.
+        """
         if now > self._now:
             refilled = self._balance + (now - self._now) * self.rate
             self._balance = min(refilled, self.burst)
             self._now = now
-        return max(0.0, -self._balance / self.rate)
+        return self._balance >= nbytes
+
+    def spend(self, nbytes: int) -> None:
+        """
+        Spend what is saved up.
+        """
+        self._balance -= nbytes
 
     @property
     def credit(self) -> float:
@@ -143,6 +156,13 @@ class Limit:
         else:
             self._claims[party] = rate
         self._apply()
+
+    @property
+    def bucket(self) -> TokenBucket | None:
+        """
+        What counts; None without a limit.  Watchers hear when it is another one.
+        """
+        return self._bucket
 
     def claimed(self, party: Hashable) -> int | None:
         """
@@ -233,7 +253,8 @@ class Passage:
 
     def __init__(self, limits: Iterable[Limit], changed: Callable[[], None]) -> None:
         self._limits: list[Limit] = []
-        self._changed = changed
+        self._buckets: list[TokenBucket] = []
+        self._tell = changed
         for limit in limits:
             self.join(limit)
 
@@ -245,6 +266,11 @@ class Passage:
         limit.watch(self._changed)
         self._changed()
 
+    def _changed(self) -> None:
+        buckets = [limit.bucket for limit in self._limits]
+        self._buckets = [bucket for bucket in buckets if bucket is not None]
+        self._tell()
+
     def leave(self) -> None:
         """
         Have nothing more to do with any limit.
@@ -252,6 +278,7 @@ class Passage:
         for limit in self._limits:
             limit.unwatch(self._changed)
         self._limits.clear()
+        self._buckets.clear()
 
     @property
     def rate(self) -> int | None:
@@ -267,6 +294,20 @@ class Passage:
         """
         sizes = [limit.slice_size() for limit in self._limits]
         return min((size for size in sizes if size is not None), default=None)
+
+    def take_saved(self, nbytes: int, now: float) -> bool:
+        """
+        Take from every limit, if all have it saved up: quicker than :meth:`take`.
+
+        Nobody is overtaken: while somebody waits, nothing is saved up.
+        """
+        buckets = self._buckets
+        for bucket in buckets:
+            if not bucket.has(nbytes, now):
+                return False
+        for bucket in buckets:
+            bucket.spend(nbytes)
+        return True
 
     def take(self, nbytes: int) -> float:
         """

@@ -32,7 +32,7 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from realize.net.throttle import RECEIVE_TOLERANCE, Limit, Passage
+from realize.net.throttle import MAX_SLICE, RECEIVE_TOLERANCE, Limit, Passage
 
 #: The producer above is paused while more bytes than this are queued.
 QUEUE_BYTES: Final = 64 * 1024
@@ -94,7 +94,7 @@ class _WriteShaper:
         self._clock = clock
         self._idle = idle
         self._changed = changed
-        self._queue: deque[memoryview] = deque()
+        self._queue: deque[bytes | memoryview] = deque()
         self._queued = 0
         self._reserved = 0
         self._timer: IDelayedCall | None = None
@@ -115,11 +115,14 @@ class _WriteShaper:
             self.passage.take(len(data))
             self.sent += len(data)
             self._transport.write(data)
-        elif not self._limited and not self._queue and not self._full:
+        elif not (self._queue or self._full) and (
+            not self._limited
+            or self.passage.take_saved(len(data), self._clock.seconds())
+        ):
             self.sent += len(data)
             self._transport.write(data)
         elif data:
-            self._queue.append(memoryview(data))
+            self._queue.append(data)
             self._queued += len(data)
             self._pump()
 
@@ -187,6 +190,11 @@ class _WriteShaper:
         while self._queue and self._timer is None and not self._full:
             head = self._queue[0]
             nbytes = len(head)
+            if nbytes <= MAX_SLICE and self.passage.take_saved(
+                nbytes, self._clock.seconds()
+            ):
+                self._send(nbytes)
+                continue
             if self._limited:
                 nbytes = min(nbytes, self.passage.slice_size() or nbytes)
             wait = self.passage.take(nbytes)
@@ -209,8 +217,9 @@ class _WriteShaper:
     def _send(self, nbytes: int) -> None:
         head = self._queue.popleft()
         if nbytes < len(head):
-            self._queue.appendleft(head[nbytes:])
-            head = head[:nbytes]
+            view = memoryview(head)
+            self._queue.appendleft(view[nbytes:])
+            head = view[:nbytes]
         self._queued -= nbytes
         self.sent += nbytes
         self._transport.write(bytes(head))
