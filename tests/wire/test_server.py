@@ -89,6 +89,24 @@ class TestWelcome:
         (event,) = events
         assert (event["peer"], event["address"]) == ("laptop", "192.0.2.1")
 
+    def test_asking_at_once(self, net):
+        """
+        What a client asks as soon as it is welcomed does not overtake its answer.
+        """
+        net.service.offer("inbox")
+        client = net.client(pump=False)
+        opened: list[Any] = []
+
+        def open_source(_greeting: Any) -> None:
+            asked = client.link.ask(
+                commands.OpenSource, directory="inbox", below=b"", settle=None
+            )
+            Deferred.fromCoroutine(asked).addCallback(opened.append)
+
+        client.link.welcomed.addCallback(open_source)
+        client.wires.pump()
+        assert opened[0]["store"] == 1
+
     def test_too_slow(self, net):
         """
         A client that does not answer is not kept, nor is a server that says nothing.

@@ -357,6 +357,7 @@ class TestDeadline:
         The connection is given up, although the server still shows signs of life.
         """
         source = client.run(client.connection().open_source("inbox"))
+        self.turn(client, 10)  # so that a sign of life comes while it waits
         asked = client.begin(source.list(0))
         self.turn(client, ANSWER_DEADLINE - 1)
         assert not client.link.gone
