@@ -25,6 +25,10 @@ FORMATS: Final = ("text", "json", "journal")
 JOURNAL_SOCKET: Final = "/run/systemd/journal/socket"
 
 
+#: Seconds that a line waits for the journal while others are queued there.
+JOURNAL_PATIENCE: Final = 0.05
+
+
 class Sink(Protocol):
     """
     Takes finished records.
@@ -100,7 +104,8 @@ class JournalSink:
     """
     Sends datagrams in the journal's native protocol.
 
-    A record too large for a datagram loses its fields, not its message.
+    A record too large for a datagram loses its fields, not its message.  While the
+    journal takes nothing, a line waits for it a moment, and those after it not at all.
 
     :ivar identifier: name of the program.
     :raises OSError: there is no journal at *address*.
@@ -112,7 +117,7 @@ class JournalSink:
 
     def __attrs_post_init__(self) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.setblocking(False)
+        self._socket.settimeout(JOURNAL_PATIENCE)
         self._socket.connect(self.address)
 
     def write(self, record: Record) -> None:
@@ -120,8 +125,12 @@ class JournalSink:
         for attempt in (record, short):
             try:
                 self._socket.send(as_journal(attempt, self.identifier))
+            except (TimeoutError, BlockingIOError):
+                self._socket.settimeout(0)
+                return
             except OSError:
                 continue
+            self._socket.settimeout(JOURNAL_PATIENCE)
             return
 
     def reopen(self) -> None:

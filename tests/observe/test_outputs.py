@@ -4,11 +4,14 @@ Where records go: streams, files, the journal.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import socket
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -178,3 +181,40 @@ def test_levels_can_be_changed_in_use() -> None:
     assert lines == ["loud"]
     assert str(output.levels) == "info,wire=debug"
     output.levels = Levels.parse("info")
+
+
+def test_a_journal_that_is_behind_loses_nothing(journal: socket.socket) -> None:
+    """
+    A line waits a moment for those before it to be read.
+    """
+    sink = JournalSink("realize", journal.getsockname())
+    number = 3000
+
+    def read() -> None:
+        for _ in range(number):
+            received.append(journal.recv(65536))
+
+    received: list[bytes] = []
+    reader = threading.Thread(target=read)
+    reader.start()
+    for _ in range(number):
+        sink.write(RECORD)
+    reader.join(10)
+    assert len(received) == number
+
+
+def test_a_journal_that_hangs_does_not_hang_the_program(journal: socket.socket) -> None:
+    """
+    Only one line waits; when it answers again, lines are there again.
+    """
+    sink = JournalSink("realize", journal.getsockname())
+    began = time.monotonic()
+    for _ in range(5000):
+        sink.write(RECORD)
+    assert time.monotonic() - began < 5
+    journal.settimeout(0)
+    with contextlib.suppress(BlockingIOError):
+        while journal.recv(65536):
+            pass
+    sink.write(RECORD)
+    assert b"REALIZE_EVENT=" in journal.recv(65536)

@@ -115,11 +115,14 @@ class Host:
         ]
         self.config.write_text("\n".join(parts))
 
-    def start(self, *arguments: str, wrapper: Sequence[str | Path] = ()) -> None:
+    def start(
+        self, *arguments: str, wrapper: Sequence[str | Path] = (), **env: str | Path
+    ) -> None:
         """
         Start the daemon, and wait until it listens.
 
         :param wrapper: what to put in front of the command, such as ``strace``.
+        :param env: variables of its environment.
         """
         words = ["-n", "--pidfile=", "realized", f"--config={self.config}"]
         words += [f"--address=127.0.0.1:{self.port}", *arguments]
@@ -127,7 +130,7 @@ class Host:
             self.daemon = subprocess.Popen(
                 [*wrapper, PROGRAMS / "twistd", *words],
                 cwd=self.folder,
-                env=environment(),
+                env=environment(**{name: str(value) for name, value in env.items()}),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
