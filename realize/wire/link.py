@@ -214,7 +214,7 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
         """
         Whether something waits to be sent.
         """
-        return self._outbox.paused
+        return self._outbox.paused or self.throttled.queued > 0
 
     # -- signs of life
 
@@ -256,6 +256,8 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
         if self._box is None:
             self._boxes += data
         else:
+            # An answer that arrives slowly is one all the same.
+            self.progress = self.heard
             self._pieces.append(data)
             self._have += len(data)
             if len(self._pieces) == _MAX_PIECES:

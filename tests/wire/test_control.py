@@ -14,7 +14,7 @@ from twisted.logger import capturedLogs
 from realize.errors import BadRequest, NotAllowed, PeerError
 from realize.net.limits import CHANGES_PER_SECOND
 from realize.wire import commands
-from realize.wire.remote import Connection
+from realize.wire.remote import ANSWER_DEADLINE, Connection
 from realize.wire.status import Throttle
 from tests.support.wire import Client, Net, now
 
@@ -379,3 +379,37 @@ def test_lost_connections_are_not_shown(talk: Talk, admin: Talk) -> None:
     talk.client.wires.cut()
     status = admin.run(admin.connection.get_status())
     assert [each.throttle.name for each in status.connections] == ["archive"]
+
+
+def test_answer_may_take_as_long_as_limits_make_it(talk: Talk) -> None:
+    """
+    The deadline for quick requests is for a server that does nothing, not for one
+    that sends slowly.
+    """
+    talk.net.service.controllers.add("laptop")
+    for number in range(1500):
+        talk.net.service.offer(f"directory-{number}")
+    talk.set(rates={"send": 500})
+    began = talk.net.clock.seconds()
+    waiting = talk.client.begin(talk.connection.get_status())
+    while not waiting.called:
+        talk.client.wires.pump()
+        talk.net.clock.advance(0.1)
+    assert len(now(waiting).directories) == 1500
+    assert talk.net.clock.seconds() - began > 2 * ANSWER_DEADLINE
+
+
+def test_request_may_take_as_long_as_limits_make_it(talk: Talk) -> None:
+    """
+    Nor is it for a request that has not been sent yet.
+    """
+    talk.client.link.throttled.own.send.claim("administrator", 500)
+    began = talk.net.clock.seconds()
+    asked = talk.connection.get_throttle("peer", name="x" * 40_000)
+    waiting = talk.client.begin(asked)
+    while not waiting.called:
+        talk.client.wires.pump()
+        talk.net.clock.advance(0.1)
+    with pytest.raises(NotAllowed):
+        now(waiting)
+    assert talk.net.clock.seconds() - began > 2 * ANSWER_DEADLINE
