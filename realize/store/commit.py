@@ -130,8 +130,12 @@ class Commits:
     def created(self, directory: bytes) -> None:
         """
         A directory was made: its parents have to be made durable again.
+
+        :param directory: ``b""`` for the root.
         """
         self._anchored.discard(directory)
+        if not directory:
+            self._root_anchored = False
 
     def check(self, path: bytes, directory: bytes) -> None:
         """

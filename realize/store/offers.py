@@ -138,6 +138,7 @@ class Offers:
             mode = modes.get(path, DEFAULT_DIRECTORY_MODE) & 0o777 | _OWNER
         if not path:
             self._root.create(mode)
+            self._commits.created(path)
             return
         above = parent_of(path)
         self.make_directory(above, modes)

@@ -391,6 +391,37 @@ def test_directories_above_the_root_are_durable(tree, tmp_path):
     assert {f"{tree}", f"{tree}/a", f"{tree}/a/b", f"{tree}/a/b/c"} <= set(synced)
 
 
+@needs("strace")
+def test_a_root_made_once_more_is_durable(tree, tmp_path):
+    """
+    One that somebody removed during the session gets its name a second time.
+    """
+    script = (
+        "import shutil, sys\n"
+        "from pathlib import Path\n"
+        "from tests.support.putting import Putting\n"
+        "tree = Path(sys.argv[1])\n"
+        "putting = Putting(tree, below=b'a/b')\n"
+        "for name in (b'x', b'y'):\n"
+        "    print(putting.put({name: b'content'})[0].how)\n"
+        "    shutil.rmtree(tree / 'a' / 'b')\n"
+    )
+    trace = tmp_path / "trace"
+    process = subprocess.run(
+        [
+            *("strace", "-qq", "-f", "-y", "-etrace=fsync", "-o", trace),
+            *(sys.executable, "-c", script, tree),
+        ],
+        cwd=Path(__file__).parents[2],
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    assert process.stdout == "written\n" * 2
+    synced = re.findall(r"fsync\(\d+<(.*)>\)", trace.read_text())
+    assert synced.count(f"{tree}/a") == 2
+
+
 def test_result_without_a_directory(putting, tree):
     """
     One that vanished before the rename takes only its own files with it.
