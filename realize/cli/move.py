@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import resource
-import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -150,9 +149,6 @@ def command(
         dry_run=dry_run,
         open_files=_open_files(),
     )
-    # A lease on a file that somebody opens is broken with this signal.
-    signal.signal(signal.SIGIO, signal.SIG_IGN)
-
     log = LogChoice.of(ctx)
     log.usual = USUAL_LEVELS.get(output, "warn")
     log.told = frozenset() if output == "log" else TOLD

@@ -18,6 +18,7 @@ from realize.errors import ConfigError, PeerError
 from realize.observe.recorder import Party, Records, session_name
 from realize.peers import Address
 from realize.store.directory import DEFAULT_SETTLE_NS, LocalDirectory
+from realize.store.identity import ignore_lease_signals
 from realize.store.interface import Destination, Source
 
 if TYPE_CHECKING:
@@ -156,6 +157,7 @@ class Opener:
 
     def _local(self, place: LocalPlace) -> LocalDirectory:
         if place.path not in self._directories:
+            ignore_lease_signals()
             path = Path(os.fsdecode(place.path)).absolute()
             self._directories[place.path] = LocalDirectory(
                 str(place),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import resource
-import signal
 import sys
 from collections.abc import Mapping
 from functools import partial
@@ -37,6 +36,7 @@ from realize.net.limits import Limits
 from realize.observe.events import STARTED, STOP_INCOMPLETE, STOPPED, STOPPING
 from realize.peers import DEFAULT_PORT
 from realize.store.directory import LocalDirectory
+from realize.store.identity import ignore_lease_signals
 from realize.units import format_rate
 from realize.wire.server import ServerFactory
 
@@ -85,6 +85,17 @@ def _make_daemon(options: Options, environ: Mapping[str, str], reactor: Any) -> 
     limits = Limits(reactor, monitoring.limits)
     limits.configure(config)
     wire = ServerFactory(access, reactor, metrics=monitoring.wire, limits=limits)
+    reloading = Reloading(
+        reactor,
+        config,
+        partial(_read_config, options["config"], environ, Path.cwd()),
+        access,
+        wire,
+        monitoring,
+    )
+    upkeep = Upkeep(reactor, logs, reloading, partial(_status_line, limits), environ)
+    # Whoever sees a port open may send a signal.
+    upkeep.listen()
     address = (
         options["address"]
         or environ.get("REALIZE_ADDRESS")
@@ -105,15 +116,6 @@ def _make_daemon(options: Options, environ: Mapping[str, str], reactor: Any) -> 
     if options["check"]:
         sys.stdout.write("realized: everything that a start needs is there\n")
         raise SystemExit(0)
-    reloading = Reloading(
-        reactor,
-        config,
-        partial(_read_config, options["config"], environ, Path.cwd()),
-        access,
-        wire,
-        monitoring,
-    )
-    upkeep = Upkeep(reactor, logs, reloading, partial(_status_line, limits), environ)
     return Daemon(reactor, access, wire, ports, monitoring, upkeep)
 
 
@@ -193,9 +195,7 @@ class Daemon(Service):
         Prepare the process and say where we listen.
         """
         super().startService()
-        # Somebody who opens a file while we hold a lease on it: the default action
-        # of the signal that tells us would be to end the process.
-        signal.signal(signal.SIGIO, signal.SIG_IGN)
+        ignore_lease_signals()
         _raise_file_limit()
         self._monitoring.start(self._access.directories.values())
         self._wire.limits.start()
