@@ -54,12 +54,17 @@ class Upkeep:
         self._stopping = False
         self._reload_asked = self._reload_runs = False
 
-    def start(self) -> None:
+    def listen(self) -> None:
         """
-        Listen to signals; say that we are ready once the reactor runs.
+        Take signals; they are acted on once the reactor runs.
         """
         signal.signal(signal.SIGHUP, self._signalled)
         signal.signal(signal.SIGUSR2, self._signalled)
+
+    def start(self) -> None:
+        """
+        Say that we are ready once the reactor runs.
+        """
         self._reactor.callWhenRunning(self._ready)
 
     def stopping(self) -> None:

@@ -150,7 +150,7 @@ def test_messages_can_be_made(event: Event) -> None:
     """
     seen: list[object] = []
     logger = make_logger(level="debug", observer=seen.append)
-    fields = {name: b"x{y}" for name in event.fields}
+    fields = dict.fromkeys(event.fields, b"x{y}")
     numbers = {"seconds", "count", "size", "crossed"} & set(event.fields)
     event.log(logger, **(fields | dict.fromkeys(numbers, 1.5)))
     record = Record.of(seen[0])
