@@ -68,8 +68,9 @@ class Directory(Value, frozen=True):
 
 
 #: Why something found by a listing is not among its files.  ``unreadable`` is a
-#: failure, ``kept`` a warning, the others are counted.
-NoticeKind = Literal["symlink", "special", "partial", "unreadable", "kept"]
+#: failure, ``kept`` a warning, the others are counted.  Files that are ``kept`` or
+#: ``set-id`` are among them all the same.
+NoticeKind = Literal["symlink", "special", "partial", "unreadable", "kept", "set-id"]
 
 
 class Notice(Value, frozen=True):
@@ -79,7 +80,8 @@ class Notice(Value, frozen=True):
     :ivar kind: ``symlink``; ``special`` (device, socket, pipe); ``partial`` (a name
         that looks like a file under construction); ``unreadable`` (a directory or
         file that could not be looked at); ``kept`` (a file put back after a crash,
-        under another name).
+        under another name); ``set-id`` (a file with set-user-id, set-group-id or
+        sticky bit, which does not cross).
     :ivar text: the reason, for ``unreadable`` and ``kept``.
     """
 

@@ -43,7 +43,14 @@ _NOTICES: Final[dict[NoticeKind, tuple[str, str]]] = {
     ),
     "unreadable": ("unreadable place", "unreadable places"),
     "kept": ("file put back under another name", "files put back under other names"),
+    "set-id": (
+        "file without its set-id or sticky bit",
+        "files without their set-id or sticky bits",
+    ),
 }
+
+#: Notices of files that are moved.
+_OF_FILES: Final[tuple[NoticeKind, ...]] = ("kept", "set-id")
 
 _WOULD: Final[dict[Kind, str]] = {
     "moved": "move",
@@ -114,7 +121,7 @@ def trouble(outcome: Outcome, ends: Ends) -> str:
 
 def notice_line(notice: Notice) -> str:
     """
-    One line about something that was found and not moved.
+    One line about something that was found.
     """
     name = printable(notice.path)
     one, _ = _NOTICES[notice.kind]
@@ -153,15 +160,17 @@ def summary(result: Result) -> Iterator[str]:
     if any(unmoved):
         more = "" if totals.complete else " (not everything had been listed)"
         yield f"  Not moved: {', '.join(filter(None, unmoved))}{more}."
-    others = [
-        count(number, *_NOTICES[kind])
-        for kind, number in totals.notices.items()
-        if number
-    ]
+    others, besides = list[str](), list[str]()
+    for kind, number in totals.notices.items():
+        if number:
+            found = besides if kind in _OF_FILES else others
+            found.append(count(number, *_NOTICES[kind]))
     if totals.excluded:
         others.append(f"{totals.excluded:,} excluded")
     if others:
         yield f"  Stays at the source: {', '.join(others)}."
+    if besides:
+        yield f"  Among the files: {', '.join(besides)}."
     if advice := _what_next(result):
         yield f"  {advice}"
 

@@ -42,7 +42,9 @@ _LOOK_AT_CLOCK: Final = 64
 #: Bytes of an entry besides its names.
 _ENTRY_BYTES: Final = 100
 
+#: Permission bits that are moved, and those that are not.
 _PERMISSIONS: Final = 0o777
+_SET_ID: Final = 0o7000
 
 
 @define(eq=False)
@@ -187,6 +189,8 @@ class Walk:
             )
         )
         self._bytes += len(path) + _ENTRY_BYTES
+        if status.st_mode & _SET_ID:
+            self._notice(path, "set-id")
 
     def _add_directories(self) -> None:
         for level in self._levels:

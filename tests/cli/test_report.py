@@ -178,6 +178,17 @@ def test_lines_of_a_dry_run_line_up() -> None:
     )
 
 
+def test_notices_of_files_that_are_moved() -> None:
+    """
+    They do not stay at the source.
+    """
+    said = result(totals(moved=2, kept=1, **{"set-id": 2}))
+    assert said.splitlines()[1:] == [
+        "  Among the files: 1 file put back under another name, 2 files without their "
+        "set-id or sticky bits."
+    ]
+
+
 def test_notices() -> None:
     """
     What it is, which, and why.

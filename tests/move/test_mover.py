@@ -185,13 +185,17 @@ def test_a_file_on_another_file_system_is_copied() -> None:
 
 def test_a_store_that_cannot_adopt_is_asked_once() -> None:
     """
-    The answer None holds for the whole run.
+    The answer None holds for the whole run, and until it is there, nothing else is
+    offered.
     """
-    scene = Scene()
-    for number in range(5000):
-        scene.here.put(b"%d" % number, b"x")
-    scene.run()
-    assert scene.destination.link.asked["adopt"] == 1
+    for file_system in ("", "ext4"):
+        scene = Scene(delay=(0.0, 0.01))
+        scene.there.file_system = file_system
+        for number in range(5000):
+            scene.here.put(b"%d" % number, b"x")
+        scene.run()
+        assert scene.destination.link.asked["adopt"] == 1
+        assert scene.mover.totals.files["moved"] == 5000
 
 
 def test_the_same_place_is_refused_before_anything_is_listed() -> None:
@@ -477,6 +481,7 @@ def test_notices_are_counted_and_told() -> None:
         "partial": 1,
         "unreadable": 1,
         "kept": 0,
+        "set-id": 0,
     }
     assert (totals.failed, totals.succeeded) == (1, 1)
 
@@ -622,6 +627,17 @@ def test_comparing_a_partial_fails(
     assert (seen.of(b"a").side, seen.of(b"a").code) == (side, error.code)
     assert scene.here.contents() == {b"a": BIG}
     assert len(scene.there.partials[b"a"]) == MIB
+
+
+def test_keeping_too_much_is_not_believed() -> None:
+    """
+    A destination that claims more than it was asked about fails the file.
+    """
+    scene = Scene()
+    partial(scene, BIG, BIG[: 2 * MIB])
+    scene.destination._keep = lambda piece: piece.offset + 1  # type: ignore[method-assign]
+    outcome = scene.run().of(b"a")
+    assert (outcome.code, outcome.side) == ("INTERNAL", "destination")
 
 
 def test_a_mismatch_after_resuming_is_sent_whole() -> None:

@@ -85,7 +85,8 @@ def grow(tree, *paths):
 
 def test_files(tree, root):
     """
-    Size, time, mode and identity are those on disk; set-id bits are not listed.
+    Size, time, mode and identity are those on disk; set-id bits are not listed, and
+    that is told.
     """
     grow(tree, "a", "sub/b")
     (tree / "a").chmod(0o4755)
@@ -99,7 +100,7 @@ def test_files(tree, root):
     assert files[b"a"].mode == 0o755
     assert files[b"a"].identity == identity_at(tree / "a")
     assert page.directories == [Directory(b"sub", 0o750)]
-    assert page.notices == []
+    assert page.notices == [Notice(b"a", "set-id")]
     assert page.now_ns == 17
 
 
