@@ -86,6 +86,8 @@ class Metering:
         self._pushing: Deferred[None] | None = None
         self._pusher: Pusher | None = None
         self._complained = False
+        self._finished = False
+        self._began: float = reactor.seconds()
         if options.pushgateway:
             self._pusher = self._make_pusher(options.pushgateway)
 
@@ -131,6 +133,7 @@ class Metering:
         :param seconds: that it took.
         :returns: the status of the program, and what went wrong with the metrics.
         """
+        self._finished = True
         self._lag.stop()
         if self._loop is not None:
             self._loop.stop()
@@ -148,6 +151,16 @@ class Metering:
         if problem and status == Exit.MOVED:
             status = Exit.NOT_PUSHED
         return status, problem
+
+    async def broken_off(self, status: Exit) -> None:
+        """
+        The same for a run that something ended before it could tell how; does
+        nothing after :meth:`finish`.
+
+        :param status: of the program.
+        """
+        if not self._finished:
+            await self.finish(status, self._reactor.seconds() - self._began)
 
     # -- the page
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from realize.cli.endpoints import PeerPlace, is_remote, parse_place
+from realize.cli.exits import Exit, exit_for
 from realize.cli.log import LogChoice, LogStream
 from realize.cli.metrics_options import MetricsChoice, metered
 from realize.cli.options import configured, duration, private_key_path, read_config
@@ -21,7 +22,7 @@ from realize.cli.outputs import JsonOutput, LoggedOutput, Output, QuietOutput
 from realize.cli.terminal import Stream
 from realize.cli.throttle_options import ThrottleChoice, throttled
 from realize.config import Config
-from realize.errors import ConfigError
+from realize.errors import ConfigError, RealizeError
 from realize.move.excludes import Excludes
 from realize.move.outcome import MoveSettings
 
@@ -171,32 +172,40 @@ def command(
             metering.start()
         chosen = choose_output(output, dry_run, reactor)
         stream.above = chosen.above
-        opener = Opener(
-            reactor,
-            source,
-            destination,
-            key,
-            settle,
-            metering.commands if metering else None,
-            throttling,
-        )
-        receipts = begin_receipts(
-            None if dry_run else audit_log,
-            reactor,
-            source,
-            destination,
-            opener.session,
-        )
-        return await run_move(
-            reactor,
-            opener,
-            settings,
-            chosen,
-            max_duration,
-            throttling,
-            metering,
-            receipts,
-        )
+        ended = Exit.FAILED
+        try:
+            opener = Opener(
+                reactor,
+                source,
+                destination,
+                key,
+                settle,
+                metering.commands if metering else None,
+                throttling,
+            )
+            receipts = begin_receipts(
+                None if dry_run else audit_log,
+                reactor,
+                source,
+                destination,
+                opener.session,
+            )
+            return await run_move(
+                reactor,
+                opener,
+                settings,
+                chosen,
+                max_duration,
+                throttling,
+                metering,
+                receipts,
+            )
+        except RealizeError as error:
+            ended = exit_for(error)
+            raise
+        finally:
+            if metering is not None:
+                await metering.broken_off(ended)
 
     status: int = ctx.obj.run(run)
     return status

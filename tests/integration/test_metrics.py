@@ -496,6 +496,22 @@ def test_textfile_keeps_the_last_success(world: World) -> None:
     ]
 
 
+def test_a_run_that_cannot_begin_tells_its_end(world: World) -> None:
+    """
+    However it ends: here, because there is nowhere to write receipts.
+    """
+    grow(world.folder / "source", 1)
+    (world.folder / "there").mkdir()
+    textfile = world.folder / "realize.prom"
+    world.realize(
+        *("source", "there", "--metrics-textfile", textfile),
+        *("--audit-log", world.folder / "nowhere" / "audit"),
+        status=2,
+    )
+    ended = samples(textfile.read_text(), "realize_move_exit_code")
+    assert ended == {("local", "local"): 2}
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
