@@ -141,7 +141,12 @@ class Remover:
     async def _end_hiding(self, hidden: list[Item]) -> None:
         """
         Ask the destination for its files once more, and remove or put back.
+
+        If the connection is lost meanwhile, the source puts them back when it is
+        closed.  They then look changed, so it is for the next walk to find them.
         """
+        for item in hidden:
+            self.pending.pop(item.file.path, None)
         proven, vanished, refused = [], [], []
         for item, held in zip(hidden, await self._look(hidden), strict=True):
             if isinstance(held, Failure):
@@ -166,6 +171,7 @@ class Remover:
             await self._ask(put_back, "restore")
         self._give_up(refused, "destination")
         if proven:
+            self.pending.update((item.file.path, item) for item in proven)
             await self._end_with(proven, "unlink")
 
     async def _look(self, items: list[Item]) -> Sequence[Held | Failure]:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
+pytest.register_assert_rewrite("tests.proof.trees")
+
 _LINES = pytest.StashKey[list[str]]()
 
 #: Keeps a line for the end of the test run.
