@@ -23,8 +23,7 @@ from realize.observe.events import (
     MOVE_BEGAN,
     MOVE_ENDED,
 )
-from realize.observe.journeys import LineBudget
-from realize.observe.recorder import LINES_PER_GROUP
+from realize.observe.journeys import GroupLines, LineBudget, Sums
 from realize.paths import printable
 
 #: Notices that deserve a line.
@@ -45,12 +44,12 @@ class MoveLog:
     peer: str
     session: str
     clock: Callable[[], float] = time.monotonic
-    _lines: LineBudget = field(init=False)
+    _lines: GroupLines = field(init=False)
 
     log = make_logger()
 
     def __attrs_post_init__(self) -> None:
-        self._lines = LineBudget(self.clock)
+        self._lines = GroupLines(LineBudget(self.clock))
 
     def began_move(self) -> None:
         """
@@ -67,6 +66,7 @@ class MoveLog:
         """
         The move is over.
         """
+        self._log_group(self._lines.rest())
         totals = result.totals
         MOVE_ENDED.log(
             self.log,
@@ -123,27 +123,36 @@ class MoveLog:
         Files have come to their end.
         """
         moved = [outcome for outcome in outcomes if outcome.kind in SUCCESSES]
-        if len(moved) > LINES_PER_GROUP or not self._lines.take(len(moved)):
-            self._log_group(moved)
-        else:
-            for outcome in moved:
+        if moved:
+            each_told, sums = self._lines.take(
+                Sums(
+                    moved[-1].path,
+                    len(moved),
+                    sum(outcome.size for outcome in moved),
+                    sum(outcome.sent for outcome in moved),
+                    sum(outcome.kept for outcome in moved),
+                )
+            )
+            self._log_group(sums)
+            for outcome in moved if each_told else ():
                 self._log_moved(outcome)
         for outcome in outcomes:
             if outcome.kind not in SUCCESSES:
                 self._log_trouble(outcome)
 
-    def _log_group(self, moved: Sequence[Outcome]) -> None:
-        FILES_MOVED.log(
-            self.log,
-            count=len(moved),
-            size=sum(outcome.size for outcome in moved),
-            path=moved[-1].path,
-            source=self.ends.source,
-            destination=self.ends.destination,
-            crossed=sum(outcome.sent for outcome in moved),
-            kept=sum(outcome.kept for outcome in moved),
-            session=self.session,
-        )
+    def _log_group(self, sums: Sums | None) -> None:
+        if sums is not None:
+            FILES_MOVED.log(
+                self.log,
+                count=sums.count,
+                size=sums.size,
+                path=sums.path,
+                source=self.ends.source,
+                destination=self.ends.destination,
+                crossed=sums.crossed,
+                kept=sums.kept,
+                session=self.session,
+            )
 
     def _log_moved(self, outcome: Outcome) -> None:
         FILE_MOVED.log(

@@ -46,7 +46,7 @@ class Attempts:
     """
 
     _output: Output
-    _move_log: MoveLog
+    _move_log: MoveLog | None
     _metering: Metering | None = None
     lost_count: int = 0
     open: bool = False
@@ -76,7 +76,7 @@ class Attempts:
         if self.lost_count:
             RECONNECTED.log(self.log, attempt=self.lost_count)
             self._output.retrying("connected again; going on")
-        else:
+        elif self._move_log is not None:
             self._move_log.began_move()
 
 
@@ -136,7 +136,7 @@ async def run_move(
     :param receipts: writes down what is safe before its source goes.
     """
     move_log = MoveLog(opener.ends, opener.peer, opener.session)
-    attempts = Attempts(output, move_log, metering)
+    attempts = Attempts(output, None if settings.dry_run else move_log, metering)
     observers: list[MoveObserver] = [output]
     if not settings.dry_run:
         observers.append(move_log)
@@ -194,6 +194,7 @@ async def run_move(
         error=error,
         reconnects=attempts.lost_count,
     )
-    move_log.ended_move(result)
+    if not settings.dry_run:
+        move_log.ended_move(result)
     output.finished(result)
     return status

@@ -1,5 +1,6 @@
 """
-When files began to move, and how many of their bytes did; for one line at the end.
+When files began to move and how many of their bytes did, for one line at the end; and
+how many lines there may be.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 #: Most files whose beginning is remembered; the one that is oldest is forgotten.
 MAX_FILES: Final = 16_384
 
-#: Most lines about single files at once, and per second from then on.
+#: Groups of more files than this get one line for all.
+LINES_PER_GROUP: Final = 8
+
+#: Most lines about files at once, and per second from then on.
 LINES_AT_ONCE: Final = 100
 LINES_PER_SECOND: Final = 50
 
@@ -56,8 +60,8 @@ class Journeys:
 @define(eq=False)
 class LineBudget:
     """
-    How many lines may be about single files, so that a flood becomes one for each
-    group: the journal drops what is more than 10,000 in 30 seconds.
+    How many lines may be about files: the journal drops what is more than 10,000 in
+    30 seconds.
 
     :ivar clock: monotonic seconds.
     """
@@ -83,3 +87,65 @@ class LineBudget:
                 return False
             self._left -= lines
             return True
+
+
+@frozen
+class Sums:
+    """
+    Files that share a line.
+
+    :ivar path: of the last.
+    :ivar size: bytes.
+    :ivar crossed: bytes of them that were sent.
+    :ivar kept: bytes of them that had been there already.
+    """
+
+    path: bytes
+    count: int
+    size: int
+    crossed: int = 0
+    kept: int = 0
+
+    def __add__(self, later: Sums) -> Sums:
+        return Sums(
+            later.path,
+            self.count + later.count,
+            self.size + later.size,
+            self.crossed + later.crossed,
+            self.kept + later.kept,
+        )
+
+
+@define(eq=False)
+class GroupLines:
+    """
+    Decides whether the files of a group get a line each, or share one, with others
+    before them if there were too many lines.  May be used from several threads.
+    """
+
+    _budget: LineBudget
+    _held: Sums | None = None
+    _lock: threading.Lock = field(init=False, factory=threading.Lock)
+
+    def take(self, group: Sums) -> tuple[bool, Sums | None]:
+        """
+        :returns: whether each file of the group gets a line; and what is to be told
+            in one line before these, if anything.
+        """
+        with self._lock:
+            held = self._held
+            if group.count <= LINES_PER_GROUP and self._budget.take(group.count):
+                self._held = None
+                return True, held
+            held = group if held is None else held + group
+            told = self._budget.take(1)
+            self._held = None if told else held
+            return False, held if told else None
+
+    def rest(self) -> Sums | None:
+        """
+        It is over: what is still to be told in one line, if anything.
+        """
+        with self._lock:
+            held, self._held = self._held, None
+            return held

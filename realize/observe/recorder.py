@@ -6,7 +6,7 @@ logged, and written down as receipts.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Literal
 
 from attrs import field, frozen
@@ -30,13 +30,9 @@ from realize.observe.events import (
     SYNC_FAILED,
     Event,
 )
-from realize.observe.journeys import Journeys, LineBudget
+from realize.observe.journeys import GroupLines, Journeys, LineBudget, Sums
 from realize.observe.metrics import DirectoryMetrics
 from realize.paths import join, printable
-
-#: Groups of more files than this get one line for all, so that the journal's limit
-#: (10,000 lines in 30 s) is not met by a move of small files.
-LINES_PER_GROUP: Final = 8
 
 
 @frozen
@@ -121,8 +117,14 @@ class Recorder:
     below: bytes
     tell: Callable[..., object] = field(repr=False)
     _journeys: Journeys = field(init=False, factory=Journeys, repr=False)
+    _lines: Mapping[str, GroupLines] = field(init=False, repr=False)
 
     log = make_logger()
+
+    @_lines.default
+    def _new_lines(self) -> Mapping[str, GroupLines]:
+        budget = self.records.lines
+        return {each.name: GroupLines(budget) for each in (FILES_FINAL, FILES_REMOVED)}
 
     @property
     def directory(self) -> str:
@@ -221,14 +223,16 @@ class Recorder:
         journeys = [self._journeys.end(each.path) for each in files]
         if not self.records.tells_files:
             return
-        if len(files) > LINES_PER_GROUP or not self.records.lines.take(len(files)):
-            self._log(
-                many,
-                count=len(files),
-                size=sum(each.size for each in files),
-                path=self._below(files[-1].path),
-                crossed=sum(nbytes for _seconds, nbytes in journeys),
+        each_told, sums = self._lines[many.name].take(
+            Sums(
+                files[-1].path,
+                len(files),
+                sum(each.size for each in files),
+                sum(nbytes for _seconds, nbytes in journeys),
             )
+        )
+        self._log_sums(many, sums)
+        if not each_told:
             return
         for each, (seconds, nbytes) in zip(files, journeys, strict=True):
             how = {"how": each.how} if each.how else {}
@@ -241,6 +245,23 @@ class Recorder:
                 crossed=nbytes,
                 **how,
             )
+
+    def _log_sums(self, event: Event, sums: Sums | None) -> None:
+        if sums is not None:
+            self._log(
+                event,
+                count=sums.count,
+                size=sums.size,
+                path=self._below(sums.path),
+                crossed=sums.crossed,
+            )
+
+    def close(self) -> None:
+        """
+        The store is closed: log what was held back.
+        """
+        for event in (FILES_FINAL, FILES_REMOVED):
+            self._log_sums(event, self._lines[event.name].rest())
 
     def _log(self, event: Event, **fields: object) -> None:
         self.tell(

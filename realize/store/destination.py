@@ -395,6 +395,9 @@ class LocalDestination:
         directories: Sequence[Directory],
     ) -> list[Finished | Failure] | None:
         self._root.check()
+        if not files:
+            ours, theirs = (root.file_system() for root in (self._root, source.root))
+            return [] if ours.f_fsid == theirs.f_fsid else None
         modes = {each.path: each.mode for each in directories}
         adoption = Adoption(
             source.root, source.guard, self._root, self._commits, self._replace
@@ -427,6 +430,7 @@ class LocalDestination:
     def _close(self) -> None:
         self._files.forget_all()
         self._root.close()
+        self._recorder.close()
 
 
 def _paths(items: Sequence[Offer | Finish | Piece | File]) -> set[bytes]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from attrs import define
 
@@ -20,6 +21,10 @@ from realize.model import Failure
 from realize.paths import RelativePath, parent_of, printable
 from realize.store.partial import Partial, partial_name
 from realize.store.space import SpaceLedger
+
+#: Most files that are remembered as offered; many times what a mover has between
+#: offer and end.  Of those that could not be read or sent nothing more is heard.
+MAX_OFFERED: Final = 65_536
 
 
 @define(eq=False)
@@ -95,8 +100,18 @@ class IncomingFiles:
     def announce(self, file: Incoming) -> None:
         """
         Let it be written from now on.
+
+        Where there are too many, the one that was offered longest ago, and not begun,
+        is forgotten.
         """
-        self._files[file.path] = file
+        with self._lock:
+            self._files.pop(file.path, None)
+            self._files[file.path] = file
+            if len(self._files) > MAX_OFFERED:
+                for each in self._files.values():
+                    if each.partial is None and not each.busy:
+                        self.forget(each.path)
+                        break
 
     @contextmanager
     def using(self, paths: Iterable[bytes]) -> Iterator[None]:
@@ -183,7 +198,8 @@ class IncomingFiles:
         """
         Close it, give back what was set aside, and refuse to write it.
         """
-        file = self._files.pop(path, None)
+        with self._lock:
+            file = self._files.pop(path, None)
         if file is not None:
             self.close(file)
             self._ledger.release(file.promised)

@@ -174,5 +174,7 @@ class Destination(Store, Protocol):
         """
         Move files that are on the same file system by renaming them.
 
+        Without files, only whether that is likely to be possible is found out.
+
         :returns: None if these two stores cannot; nothing has been done then.
         """

@@ -11,7 +11,6 @@ from typing import Final
 
 from realize.errors import (
     AlreadyExists,
-    BadRequest,
     NoSuchFile,
     PeerError,
     UnsafePath,
@@ -36,9 +35,6 @@ DEFAULT_DIRECTORY_MODE: Final = 0o755
 
 #: Whatever the source's directory had: files have to be put into ours.
 _OWNER: Final = 0o700
-
-#: Most files that may be offered and not finished; more than a mover lists ahead.
-MAX_OFFERED: Final = 65_536
 
 
 def destination_path(raw: bytes) -> RelativePath:
@@ -195,8 +191,6 @@ class Offers:
     def _file(self, offer: Offer) -> Incoming:
         file = self._files.get(offer.path)
         if file is None:
-            if len(self._files) >= MAX_OFFERED:
-                raise BadRequest(f"more than {MAX_OFFERED} files offered")
             file = Incoming.of(destination_path(offer.path), offer.size)
         return file
 

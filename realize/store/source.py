@@ -234,6 +234,7 @@ class LocalSource:
         self._reader.close()
         self._remover.close()
         self.root.close()
+        self._recorder.close()
 
 
 def _check_batch(items: Sequence[object]) -> None:

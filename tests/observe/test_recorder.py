@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
 from realize.errors import AlreadyExists, Busy, DiskError, SyncFailed
 from realize.observe.audit import AuditLog
 from realize.observe.events import catalogue
+from realize.observe.journeys import LINES_AT_ONCE, LINES_PER_GROUP, LineBudget
 from realize.observe.metrics import DirectoryMetrics
 from realize.observe.recorder import (
-    LINES_PER_GROUP,
     Party,
     Recorder,
     Records,
@@ -159,3 +160,51 @@ def test_receipts_have_the_path_below_the_directory(
     Recorder(records, Party(), b"2026/11", at_once).final(settled(1))
     document = json.loads((tmp_path / "audit").read_text())
     assert (document["path"], document["peer"]) == ("2026/11/f0", "local")
+
+
+def test_a_removal_whose_receipt_is_lost(registry: CollectorRegistry) -> None:
+    """
+    It has happened, so it is counted and logged, and so is the loss.
+    """
+    metrics = DirectoryMetrics.create(registry, ["inbox"])
+    records = Records("inbox", metrics, AuditLog("/dev/full"))
+    recorder = Recorder(records, Party("p", "s"), b"sub", at_once)
+    with capturedLogs() as events:
+        recorder.removed(gone(2))
+    assert names(events) == ["file-removed", "file-removed", "receipts-lost"]
+    assert (events[2]["count"], events[2]["path"]) == (2, b"sub/f1")
+    value = registry.get_sample_value
+    assert value("realize_files_removed_total", {"directory": "inbox"}) == 2
+
+
+def test_files_that_somebody_else_tells_of(registry: CollectorRegistry) -> None:
+    """
+    They are counted, and no line is written; a disk that fails is told of all the same.
+    """
+    metrics = DirectoryMetrics.create(registry, ["/data"])
+    recorder = Recorder(
+        Records("/data", metrics, tells_files=False), Party(), b"", at_once
+    )
+    with capturedLogs() as events:
+        recorder.final(settled(1))
+        recorder.removed(gone(20))
+        recorder.failed(b"a", SyncFailed("a: I/O error"))
+    assert names(events) == ["sync-failed"]
+    value = registry.get_sample_value
+    assert value("realize_files_removed_total", {"directory": "/data"}) == 20
+
+
+def test_many_single_files_share_lines(registry: CollectorRegistry) -> None:
+    """
+    Also if each comes alone, but all within a moment; none is forgotten.
+    """
+    metrics = DirectoryMetrics.create(registry, ["inbox"])
+    records = Records("inbox", metrics, lines=LineBudget(Clock().seconds))
+    recorder = Recorder(records, Party(), b"", at_once)
+    with capturedLogs() as events:
+        for _ in range(1000):
+            recorder.final(settled(1))
+        recorder.close()
+    assert names(events) == ["file-final"] * LINES_AT_ONCE + ["files-final"]
+    assert events[-1]["count"] == 1000 - LINES_AT_ONCE
+    assert events[-1]["size"] == 10 * events[-1]["count"]

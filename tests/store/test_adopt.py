@@ -77,6 +77,16 @@ def test_files_change_places(source, tree, there):
     putting.close()
 
 
+def test_whether_it_can_be_done_is_known_without_doing_it(source, there):
+    """
+    A batch without files only asks.
+    """
+    putting = Putting(there)
+    assert adopt(putting, source, [], Directory(b"d", 0o750)) == []
+    assert contents(there) == {}
+    putting.close()
+
+
 def test_order(source, tree, there):
     """
     The content is durable while the file has its old name; then the new directory.
@@ -305,6 +315,7 @@ class TestOtherFileSystems:
         mount(there, "-t", "tmpfs", "tmpfs")
         (tree / "x").write_bytes(b"content")
         putting = Putting(there)
+        assert adopt(putting, source, []) is None
         assert adopt(putting, source, list(listed(source).values())) is None
         assert contents(tree) == {"x": b"content"}
         assert contents(there) == {}

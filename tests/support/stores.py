@@ -717,6 +717,8 @@ class MemoryDestination(MemoryStore):
             self.disk.files[file.path] = source.disk.files.pop(file.path)
             return Finished("renamed")
 
+        if not files:
+            return []
         return await self._each("adopt", files, do, lambda item: item.path)
 
     async def close(self) -> None:
