@@ -15,7 +15,7 @@ import pytest
 
 from realize.errors import DirectoryGone, NameTaken, UnsafePath
 from realize.model import Directory, Offer, Piece, Written
-from realize.store.offers import MAX_OFFERED
+from realize.store.incoming import MAX_OFFERED
 from tests.store.conftest import NOBODY, as_nobody
 from tests.support.putting import Putting, codes, contents, finish_of
 from tests.support.requirements import needs
@@ -419,9 +419,13 @@ def test_directory_swapped_for_a_link(putting, tree, tmp_path):
 
 def test_too_many_offers(putting):
     """
-    A session that only offers does not fill the memory.
+    A session that only offers does not fill the memory, nor keep the space: what was
+    offered first and not begun is forgotten.
     """
+    putting.send({b"begun": b"content"})
     for first in range(0, MAX_OFFERED, 1024):
-        putting.offer(*(Offer(b"%d" % n, 0) for n in range(first, first + 1024)))
-    assert codes(putting.offer(Offer(b"x", 0))) == ["BAD_REQUEST"]
-    assert codes(putting.offer(Offer(b"1", 0))) == ["Held"]
+        putting.offer(*(Offer(b"%d" % n, 1) for n in range(first, first + 1024)))
+    assert putting.ledger.promised == MAX_OFFERED - 1
+    assert codes(putting.write(b"x", Piece(b"0", 0, 1))) == ["BAD_REQUEST"]
+    assert codes(putting.write(b"x", Piece(b"1", 0, 1))) == ["Written"]
+    assert codes(putting.finish(finish_of(b"begun", b"content"))) == ["Finished"]
