@@ -163,15 +163,6 @@ class Config:
     peers: Mapping[str, PeerConfig] = Factory(dict)
     service: ServiceConfig = ServiceConfig()
 
-    def peer_with(self, public_key: bytes) -> PeerConfig | None:
-        """
-        The peer that has this key, if any.
-        """
-        for peer in self.peers.values():
-            if peer.public_key == public_key:
-                return peer
-        return None
-
 
 def load_config(path: Path) -> Config:
     """

@@ -120,16 +120,6 @@ def test_nothing() -> None:
     assert directory == DirectoryConfig("a", DirectorySettings(Path("/a")))
 
 
-def test_peers_by_key() -> None:
-    """
-    A key names a peer.
-    """
-    config = parse_config(FULL, BASE)
-    for peer in config.peers.values():
-        assert config.peer_with(peer.public_key) is peer
-    assert config.peer_with(bytes(32)) is None
-
-
 def test_absolute_key() -> None:
     """
     Only a relative key is relative to the file.

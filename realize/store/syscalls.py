@@ -37,9 +37,6 @@ _sync_file_range.argtypes = (
     ctypes.c_uint,
 )
 
-_syncfs = _libc.syncfs
-_syncfs.argtypes = (ctypes.c_int,)
-
 
 def _fail() -> OSError:
     number = ctypes.get_errno()
@@ -69,14 +66,4 @@ def start_writeback(fd: int, offset: int = 0, length: int = 0) -> None:
     :param length: bytes; 0 for everything from *offset* on.
     """
     if _sync_file_range(fd, offset, length, _SYNC_FILE_RANGE_WRITE):
-        raise _fail()
-
-
-def sync_filesystem(fd: int) -> None:
-    """
-    Make everything durable on the file system that *fd* is on.
-
-    Waits for other programs' data too.  An error may concern any file there.
-    """
-    if _syncfs(fd):
         raise _fail()
