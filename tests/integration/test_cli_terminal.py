@@ -168,3 +168,41 @@ def test_interrupting_leaves_a_clean_screen(world: World, tmp_path: Path) -> Non
     finally:
         subprocess.run([*tmux, "kill-server"], check=True)
     assert len(re.findall(r"of 202 files", shown)) == 1
+
+
+def test_the_log_does_not_tear_the_bars(world: World) -> None:
+    """
+    Its lines are whole, in colour, and above the bars; each begins on a line of its
+    own.
+    """
+    status, text = on_terminal(
+        world, "--log-level", "info", TERM="xterm-256color", COLUMNS="100"
+    )
+    assert status == 1
+    plain = COLOUR.sub("", CURSOR.sub("", text))
+    lines = [line for line in re.split(r"[\r\n]+", plain) if " info  " in line]
+    assert lines
+    for line in lines:
+        assert re.match(
+            r"\d{4}-\d\d-\d\d [\d:.]+[+-]\d\d:\d\d info  [a-z-]+: .+\.$", line
+        )
+        assert "━" not in line
+    assert any("move-began: " in line for line in lines)
+    assert any("files-moved: " in line for line in lines)
+    assert re.search(r"\x1b\[\d*(;\d+)*3[12]m(info|warn) ?", text)
+    assert "\x1b]0;" not in text
+
+
+def test_the_log_instead_of_the_bars(world: World) -> None:
+    """
+    No cursor is moved; levels are coloured.
+    """
+    status, text = on_terminal(world, "--output", "log", TERM="xterm-256color")
+    assert status == 1
+    assert not CURSOR.search(text)
+    assert "\x1b[32minfo \x1b[0m move-began: " in text
+    assert "\x1b[33mwarn \x1b[0m file-failed: taken \\x1b[2J in nas:inbox: " in text
+    _, plain = on_terminal(
+        world, "--output", "log", TERM="xterm-256color", NO_COLOR="1"
+    )
+    assert "\x1b" not in plain
