@@ -26,6 +26,7 @@ from realize.errors import PeerGone
 from realize.move.mover import Mover
 from realize.move.observers import Observers
 from realize.move.outcome import MoveSettings
+from tests.support.requirements import needs
 
 NAS = PeerPlace(PeerConfig("nas", bytes(32), "127.0.0.1:1"), "inbox")
 
@@ -276,3 +277,15 @@ def test_local_move_is_not_limited(tmp_path: Path) -> None:
         "--throttle has no effect: nothing of this move crosses the network"
     ]
     assert throttling.ways == []
+
+
+@needs(root=True)
+def test_folder_of_another_user_is_not_used(tmp_path: Path) -> None:
+    """
+    Whoever owns it could put something else in the socket's place.
+    """
+    (tmp_path / "realize").mkdir(mode=0o700)
+    os.chown(tmp_path / "realize", 65534, 65534)
+    move = Move(tmp_path, ThrottleChoice())
+    assert "not a directory of this user's" in move.control.start()
+    move.stop()

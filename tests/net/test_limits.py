@@ -337,6 +337,7 @@ def test_wish_of_the_peer_is_not_passed_back(daemon: Daemon) -> None:
     """
     session, _connection = daemon.connect()
     session.scope.setting("peer", "receive").say(1000, None, "laptop")
+    session.scope.setting("peer", "send").say(2000, None, "laptop")
     assert daemon.told[session.number] == (None, None)
 
 

@@ -122,9 +122,10 @@ class Flood(Protocol):
     def connectionMade(self) -> None:
         transport: Any = self.transport
         _tune(transport)
-        if self.factory.unsent is None:  # type: ignore[union-attr]
-            handle = transport.getHandle()
-            handle.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, -1)
+        unsent: int | None = self.factory.unsent  # type: ignore[union-attr]
+        handle = transport.getHandle()
+        option = -1 if unsent is None else unsent
+        handle.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, option)
 
     def handshakeCompleted(self) -> None:
         if self.factory.wrapped:  # type: ignore[union-attr]
