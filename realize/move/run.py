@@ -323,7 +323,8 @@ class Run:
         if not proven:
             return
         for item, failure in await self._make_final(proven):
-            if failure.code == DigestMismatch.code:
+            if failure.code in (DigestMismatch.code, NoSuchFile.code):
+                # It has other content, or has gone since the offer.
                 item.differs = True
                 item.digest = b""
                 self._again.append(item)

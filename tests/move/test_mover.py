@@ -23,7 +23,7 @@ from realize.errors import (
     StillOpen,
     SyncFailed,
 )
-from realize.model import PREFIX_STEP, Notice, Place
+from realize.model import PREFIX_STEP, Finish, Finished, Notice, Place
 from realize.move.excludes import Excludes
 from realize.move.outcome import MoveSettings
 from tests.support.moving import Scene
@@ -100,6 +100,25 @@ def test_directories_of_excluded_files_are_not_made() -> None:
     assert set(scene.here.files) == {b"a/x.tmp"}
     assert scene.mover.totals.excluded == 1
     assert scene.mover.totals.listed == 1
+
+
+def test_present_until_it_was_to_be_proven() -> None:
+    """
+    A file that vanishes at the destination after the offer is sent.
+    """
+    scene = Scene()
+    scene.here.put(b"a", b"same")
+    scene.there.put(b"a", b"same")
+    real = scene.destination._finish
+
+    def finish(item: Finish) -> Finished:
+        if scene.destination.link.asked["finish"] == 1:
+            scene.there.files.pop(item.path)
+        return real(item)
+
+    scene.destination._finish = finish  # type: ignore[method-assign]
+    assert scene.run().of(b"a").kind == "moved"
+    assert scene.there.contents() == {b"a": b"same"}
 
 
 def test_present_with_the_same_content_is_not_sent() -> None:
