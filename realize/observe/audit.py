@@ -71,6 +71,7 @@ class AuditLog:
     path: str
     _lock: threading.Lock = field(init=False, factory=threading.Lock)
     _fd: int = field(init=False)
+    _torn: bool = field(init=False, default=False)
 
     def __attrs_post_init__(self) -> None:
         self._fd = self._open()
@@ -86,10 +87,14 @@ class AuditLog:
         :raises OSError: they are not in the file, or only in part.
         """
         now = datetime.now(UTC)
-        data = memoryview("".join(each.line(now) for each in receipts).encode("utf-8"))
+        text = "".join(each.line(now) for each in receipts)
         with self._lock:
+            # What a full disk has cut short must not spoil the line after it.
+            data = memoryview(("\n" * self._torn + text).encode("utf-8"))
             while data:
+                self._torn = True
                 data = data[os.write(self._fd, data) :]
+            self._torn = False
             try:
                 os.fdatasync(self._fd)
             except OSError as error:
@@ -107,19 +112,33 @@ class AuditLog:
         with self._lock:
             os.close(self._fd)
             self._fd = fd
+            self._torn = False
 
 
 def read_receipts(lines: Iterable[bytes]) -> Iterator[Receipt]:
     """
     The receipts in a file that :class:`AuditLog` wrote.
 
+    Lines that a full disk or a crash has cut short are left out: what they were to
+    tell was not done, or told again.
+
     :raises ValueError: a line is not one; says which.
     """
     for number, line in enumerate(lines, 1):
+        if _is_torn(line):
+            continue
         try:
             yield _receipt(json.loads(line))
         except (ValueError, KeyError, TypeError, AttributeError):
             raise ValueError(f"line {number} is not a receipt of realize") from None
+
+
+def _is_torn(line: bytes) -> bool:
+    whole = line.rstrip(b"\n")
+    beginning = b'{"time": "'
+    return not whole.endswith(b"}") and (
+        whole.startswith(beginning) or beginning.startswith(whole)
+    )
 
 
 def _receipt(document: dict[str, str]) -> Receipt:

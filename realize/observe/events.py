@@ -136,7 +136,8 @@ ERRORS_SUPPRESSED: Final = Event(
     "errors-suppressed",
     "warn",
     "{count} more complaints about {peer} were not logged.",
-    "one peer caused more than ten lines in a second",
+    "one peer caused more than ten lines in a second, or more lines about files that "
+    "failed than there is room for",
 )
 
 # -- files in directories of this host

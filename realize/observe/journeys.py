@@ -149,3 +149,28 @@ class GroupLines:
         with self._lock:
             held, self._held = self._held, None
             return held
+
+
+@define(eq=False)
+class Unsaid:
+    """
+    Lines that were left out.  May be used from several threads.
+    """
+
+    _number: int = 0
+    _lock: threading.Lock = field(init=False, factory=threading.Lock)
+
+    def count(self) -> None:
+        """
+        One more.
+        """
+        with self._lock:
+            self._number += 1
+
+    def take(self) -> int:
+        """
+        How many since the last time.
+        """
+        with self._lock:
+            number, self._number = self._number, 0
+            return number

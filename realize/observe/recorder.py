@@ -19,6 +19,7 @@ from realize.observe.audit import AuditLog, Receipt
 from realize.observe.events import (
     BYTES_READ,
     BYTES_WRITTEN,
+    ERRORS_SUPPRESSED,
     FILE_DEFERRED,
     FILE_FAILED,
     FILE_FINAL,
@@ -30,7 +31,7 @@ from realize.observe.events import (
     SYNC_FAILED,
     Event,
 )
-from realize.observe.journeys import GroupLines, Journeys, LineBudget, Sums
+from realize.observe.journeys import GroupLines, Journeys, LineBudget, Sums, Unsaid
 from realize.observe.metrics import DirectoryMetrics
 from realize.paths import join, printable
 
@@ -118,6 +119,7 @@ class Recorder:
     tell: Callable[..., object] = field(repr=False)
     _journeys: Journeys = field(init=False, factory=Journeys, repr=False)
     _lines: Mapping[str, GroupLines] = field(init=False, repr=False)
+    _unsaid: Unsaid = field(init=False, factory=Unsaid, repr=False)
 
     log = make_logger()
 
@@ -188,9 +190,28 @@ class Recorder:
         # Mostly the text begins with the path, which the message has already.
         text = str(error).removeprefix(f"{printable(path)}: ")
         if self.records.tells_files:
-            self._log(event, path=self._below(path), text=text, code=error.code)
+            self._log_trouble(event, path, text, error.code)
         if isinstance(error, SyncFailed):
             self._log(SYNC_FAILED, path=self._below(path), text=text)
+
+    def _log_trouble(self, event: Event, path: bytes, text: str, code: str) -> None:
+        """
+        A line, unless somebody causes too many; those are counted.
+        """
+        if event.level == "debug":
+            self._debug(event, path=self._below(path), text=text, code=code)
+            return
+        if not self.records.lines.take(1):
+            self._unsaid.count()
+            return
+        self._log_unsaid()
+        self._log(event, path=self._below(path), text=text, code=code)
+
+    def _log_unsaid(self) -> None:
+        if number := self._unsaid.take():
+            self.tell(
+                ERRORS_SUPPRESSED.log, self.log, peer=self.party.peer, count=number
+            )
 
     def _below(self, path: bytes) -> bytes:
         return join(self.below, path)
@@ -262,6 +283,7 @@ class Recorder:
         """
         for event in (FILES_FINAL, FILES_REMOVED):
             self._log_sums(event, self._lines[event.name].rest())
+        self._log_unsaid()
 
     def _log(self, event: Event, **fields: object) -> None:
         self.tell(

@@ -5,12 +5,14 @@ Receipts.
 from __future__ import annotations
 
 import json
+import resource
+import signal
 import threading
 from pathlib import Path
 
 import pytest
 
-from realize.observe.audit import AuditLog, Receipt
+from realize.observe.audit import AuditLog, Receipt, read_receipts
 from realize.paths import unprintable
 
 
@@ -71,3 +73,25 @@ def test_full_disk_is_an_error() -> None:
     """
     with pytest.raises(OSError, match="No space"):
         AuditLog("/dev/full").write([receipt(1)])
+
+
+def test_a_line_that_was_cut_short_spoils_no_other(tmp_path: Path) -> None:
+    """
+    As on a disk that was full for a while: the next receipt begins a new line.
+    """
+    path = tmp_path / "audit"
+    log = AuditLog(str(path))
+    log.write([receipt(7)])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 50, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            log.write([receipt(7)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    log.write([receipt(7)])
+    with path.open("rb") as lines:
+        assert list(read_receipts(lines)) == [receipt(7), receipt(7)]
+    assert path.read_bytes().count(b"\n") == 3

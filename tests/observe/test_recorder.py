@@ -208,3 +208,20 @@ def test_many_single_files_share_lines(registry: CollectorRegistry) -> None:
     assert names(events) == ["file-final"] * LINES_AT_ONCE + ["files-final"]
     assert events[-1]["count"] == 1000 - LINES_AT_ONCE
     assert events[-1]["size"] == 10 * events[-1]["count"]
+
+
+def test_a_flood_of_failures_is_counted(registry: CollectorRegistry) -> None:
+    """
+    A peer that asks for a thousand impossible names does not fill the journal.
+    """
+    metrics = DirectoryMetrics.create(registry, ["inbox"])
+    records = Records("inbox", metrics, lines=LineBudget(Clock().seconds))
+    recorder = Recorder(records, Party("laptop"), b"", at_once)
+    with capturedLogs() as events:
+        for number in range(1000):
+            recorder.failed(b"%d" % number, AlreadyExists("is there"))
+        recorder.close()
+    assert names(events) == ["file-failed"] * LINES_AT_ONCE + ["errors-suppressed"]
+    assert (events[-1]["peer"], events[-1]["count"]) == ("laptop", 900)
+    value = registry.get_sample_value
+    assert value("realize_files_failed_total", {"directory": "inbox"}) == 1000
