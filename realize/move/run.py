@@ -45,6 +45,7 @@ from realize.model import (
     Digests,
     Directory,
     Failure,
+    File,
     Finish,
     Finished,
     Offer,
@@ -69,6 +70,10 @@ OFFERS: Final = 4
 
 #: Most bytes of files in one batch to be proven.
 MAX_PROVEN_BYTES: Final = 256 * 1024 * 1024
+
+#: A file of so many bytes is offered only once the source has said that it could be
+#: taken now.
+ASKED_ABOUT: Final = 64 * 1024 * 1024
 
 #: What a destination that adopts says of the source.
 _SOURCE_CODES: Final = frozenset(
@@ -233,6 +238,8 @@ class Run:
         try:
             if adopt:
                 items = await self._adopt(items, directories)
+            if items and large:
+                items = await self._takeable(items)
             if items:
                 await self._offer(items, directories)
         finally:
@@ -337,10 +344,35 @@ class Run:
 
         :returns: those that have their digest now.
         """
-        prefixes = [
-            Prefix(file.path, file.identity, file.size)
-            for file in (item.file for item in items)
-        ]
+        known = await self._ask_source(
+            items, [Prefix(f.path, f.identity, f.size) for f in _files(items)]
+        )
+        for item, digest in known:
+            item.digest = digest
+        return [item for item, _ in known]
+
+    async def _takeable(self, items: list[Item]) -> list[Item]:
+        """
+        Those that the source would give now; only very large ones are asked about.
+
+        Before space is set aside: for a file that is being written it would be kept
+        from others that can be moved.
+        """
+        large = [item for item in items if item.file.size >= ASKED_ABOUT]
+        if not large:
+            return items
+        known = await self._ask_source(
+            large, [Prefix(f.path, f.identity, 0) for f in _files(large)]
+        )
+        takeable = {item for item, _ in known}
+        return [i for i in items if i.file.size < ASKED_ABOUT or i in takeable]
+
+    async def _ask_source(
+        self, items: list[Item], prefixes: list[Prefix]
+    ) -> list[tuple[Item, bytes]]:
+        """
+        The files that the source can read, with the digests of their prefixes.
+        """
         try:
             results = await self._source.digest(prefixes)
         except PeerError as error:
@@ -349,8 +381,7 @@ class Run:
         known, refused = [], []
         for item, result in zip(items, results, strict=True):
             if isinstance(result, Digests):
-                item.digest = result.steps[-1]
-                known.append(item)
+                known.append((item, result.steps[-1]))
             else:
                 refused.append((item, result))
         self._refuse(refused, "source")
@@ -437,6 +468,10 @@ class Run:
     def _refuse_all(self, items: Sequence[Item], error: PeerError, side: Side) -> None:
         failure = Failure.of(error)
         self._refuse([(item, failure) for item in items], side)
+
+
+def _files(items: Sequence[Item]) -> list[File]:
+    return [item.file for item in items]
 
 
 def _side_of(failure: Failure) -> Side:
