@@ -4,8 +4,6 @@ A connection is lost, and the move goes on over another.
 
 from __future__ import annotations
 
-from functools import partial
-
 import pytest
 
 from realize.errors import DiskError, PeerGone
@@ -65,11 +63,15 @@ def test_an_unanswered_removal_is_asked_again() -> None:
         assert scene.mover.totals.ended == 0
         if removed:
             scene.here.files.clear()
-        asked = list[str]()
+        pending = list[int]()
+
+        def note(scene: Scene = scene, pending: list[int] = pending) -> None:
+            pending.append(len(scene.mover._pending))
+
         for operation in ("remove", "list"):
-            scene.trouble.before(operation, None, partial(asked.append, operation))
+            scene.trouble.before(operation, None, note)
         scene.run()
-        assert asked == ["remove", "list"]
+        assert pending == [3, 0]
         assert set(scene.seen.kinds().values()) == {"moved"}
         assert scene.destination.link.asked["write"] == 0
         assert scene.here.contents() == {}
