@@ -179,9 +179,7 @@ class BarProgress(LineProgress):
             return
         from rich.text import Text
 
-        self._guarded(
-            lambda: self._console.print(Text.from_ansi(line), soft_wrap=True)
-        )
+        self._guarded(lambda: self._console.print(Text.from_ansi(line), soft_wrap=True))
 
     def stop(self) -> None:
         """
