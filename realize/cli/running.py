@@ -8,7 +8,7 @@ import random
 from typing import TYPE_CHECKING, Any, Final
 
 from attrs import define
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.error import ConnectingCancelledError
 from txaio.tx import make_logger
 
@@ -117,6 +117,17 @@ class _Running:
             self._reactor.callLater(CLOSING, self._task.cancel)
 
 
+async def _let_go(opener: Opener, reactor: Any, output: Output) -> None:
+    """
+    Close the two ends; a disk that hangs is not waited for.
+    """
+    closing = Deferred.fromCoroutine(opener.close())
+    try:
+        await closing.addTimeout(CLOSING, reactor)
+    except TimeoutError:
+        output.say("a disk does not answer; not waiting for it any longer")
+
+
 async def run_move(
     reactor: Any,
     opener: Opener,
@@ -166,7 +177,7 @@ async def run_move(
             else:
                 status, error = exit_for(problem), str(problem)
         finally:
-            await opener.close()
+            await _let_go(opener, reactor, output)
             await control.stop()
             throttling.stop()
     totals = mover.totals
