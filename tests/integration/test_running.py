@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from attrs import define, field
 
+from realize.daemon.upkeep import STATUS_INTERVAL
 from tests.support.daemon import wait_for
 from tests.support.programs import PATIENCE, PROGRAMS, World, environment
 from tests.support.requirements import find_program, needs
@@ -49,12 +50,12 @@ def tell(world: World, number: int) -> None:
     world.nas.daemon.send_signal(number)
 
 
-def begin_slow_move(world: World) -> subprocess.Popen[bytes]:
+def begin_slow_move(world: World, seconds: int = 3) -> subprocess.Popen[bytes]:
     """
-    A move to ``nas`` of a large file and small ones that takes some seconds.
+    A move to ``nas`` of a large file and small ones that takes so many seconds.
     """
     source = world.folder / "source"
-    (source / "large").write_bytes(os.urandom(6_000_000))
+    (source / "large").write_bytes(os.urandom(seconds * 2 * 1024 * 1024))
     (source / "small").write_bytes(b"x")
     process = world.begin(source, "nas:inbox", "--throttle", "2M")
     wait_for(world.nas.log, r"peer-connected: me ")
@@ -264,10 +265,12 @@ class Manager:
         """
         Wait for a message that has something, and return it.
         """
-        while True:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
             message = self._socket.recv(4096).decode()
             if text in message:
                 return message
+        raise AssertionError(f"not heard: {text}")
 
 
 @pytest.fixture
@@ -290,7 +293,7 @@ def test_what_systemd_hears(world: World, manager: Manager) -> None:
     assert ready == "READY=1\nSTATUS=0 connections, 0 B/s received, 0 B/s sent"
     for _ in range(3):
         assert manager.until("WATCHDOG") == "WATCHDOG=1"
-    moving = begin_slow_move(world)
+    moving = begin_slow_move(world, seconds=3 * int(STATUS_INTERVAL))
     status = manager.until("STATUS=1 connection, ")
     assert re.search(r"1 connection, [\d.]+ \w?i?B/s received, ", status)
     tell(world, signal.SIGHUP)
