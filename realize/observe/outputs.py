@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, Protocol, TextIO
 
@@ -27,6 +28,9 @@ JOURNAL_SOCKET: Final = "/run/systemd/journal/socket"
 
 #: Seconds that a line waits for the journal while others are queued there.
 JOURNAL_PATIENCE: Final = 0.05
+
+#: Seconds for which no line waits after one has waited for nothing.
+JOURNAL_HURRY: Final = 1.0
 
 
 class Sink(Protocol):
@@ -105,7 +109,8 @@ class JournalSink:
     Sends datagrams in the journal's native protocol.
 
     A record too large for a datagram loses its fields, not its message.  While the
-    journal takes nothing, a line waits for it a moment, and those after it not at all.
+    journal takes nothing, a line waits for it a moment, and those of the next second
+    not at all.
 
     :ivar identifier: name of the program.
     :raises OSError: there is no journal at *address*.
@@ -114,23 +119,26 @@ class JournalSink:
     identifier: str
     address: str = JOURNAL_SOCKET
     _socket: socket.socket = field(init=False)
+    _hurried_until: float = field(init=False, default=0.0)
 
     def __attrs_post_init__(self) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.settimeout(JOURNAL_PATIENCE)
         self._socket.connect(self.address)
 
     def write(self, record: Record) -> None:
         short = Record(record.time, record.level, record.event, record.message, {})
+        hurried = time.monotonic() < self._hurried_until
+        self._socket.settimeout(0 if hurried else JOURNAL_PATIENCE)
         for attempt in (record, short):
             try:
                 self._socket.send(as_journal(attempt, self.identifier))
-            except (TimeoutError, BlockingIOError):
-                self._socket.settimeout(0)
+            except TimeoutError:
+                self._hurried_until = time.monotonic() + JOURNAL_HURRY
+                return
+            except BlockingIOError:
                 return
             except OSError:
                 continue
-            self._socket.settimeout(JOURNAL_PATIENCE)
             return
 
     def reopen(self) -> None:
