@@ -65,6 +65,8 @@ class Adoption:
                 self._source.directory(entry.directory) as old,
                 self._root.directory(entry.directory) as new,
             ):
+                if os.fstat(old).st_dev != os.fstat(new).st_dev:
+                    raise OtherFileSystem(f"{printable(file.path)}: would be copied")
                 self._sync_content(file, entry, old)
                 fd = self._guard.open(old, entry.name, file.path, file.identity)
                 try:
@@ -73,7 +75,7 @@ class Adoption:
                     os.close(fd)
         except OSError as error:
             if error.errno == errno.EXDEV:
-                # Another file system, or the same one mounted twice.
+                # The same file system, but mounted twice.
                 raise OtherFileSystem(
                     f"{printable(file.path)}: would be copied"
                 ) from None
