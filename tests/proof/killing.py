@@ -19,6 +19,7 @@ import argparse
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,7 +28,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from signal import SIGKILL
 from typing import Final
 
 from attrs import define, field, frozen
@@ -198,11 +198,11 @@ class Killing:
         # One that is spared waits five seconds before it tries again.
         spared = bool(victims) and self.numbers.random() < 0.3
         if not spared:
-            process.send_signal(SIGKILL)
+            process.send_signal(signal.SIGKILL)
             process.wait()
             self.kills["command"] += 1
         for host in victims:
-            host.stop(SIGKILL)
+            host.stop(signal.SIGKILL)
             role = "source" if host is self.daemons[0] else "destination"
             if len(self.daemons) == 1 and self.words[1] == "nas:inbox":
                 role = "destination"
@@ -248,6 +248,8 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(3)))
     arguments = parser.parse_args()
+    # Told to end, it cleans up as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     seconds = arguments.minutes * 60 / len(COMBINATIONS)
     print(f"seed {arguments.seed}", flush=True)
     for name in COMBINATIONS:

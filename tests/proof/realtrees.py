@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -189,6 +190,8 @@ def main() -> int:
     parser.add_argument("--other", type=Path, default=Path("/dev/shm"))
     parser.add_argument("--large", type=parse_size, default=parse_size("4.5G"))
     arguments = parser.parse_args()
+    # Told to end, it cleans up as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     with (
         tempfile.TemporaryDirectory(prefix="realize-", dir=arguments.folder) as first,
         tempfile.TemporaryDirectory(prefix="realize-", dir=arguments.other) as second,
