@@ -247,6 +247,37 @@ def test_no_version_is_lost(
     assert list(scene.source.iterdir()) == []
 
 
+@needs("strace")
+def test_no_mixture_of_versions_gets_a_name(tmp_path: Path, scene: Scene) -> None:
+    """
+    A file that is rewritten between two reads of it.
+    """
+    world = World.create(tmp_path / "world")
+    old, new = os.urandom(24 << 20), os.urandom(24 << 20)
+    scene.file.write_bytes(old)
+    time.sleep(0.06)
+    wrapper = Call("pread64", scene.file).delaying(HELD / 2)
+    process = world.begin("move", scene.source, scene.inbox, wrapper=wrapper)
+    try:
+        part = scene.inbox / ".file.realize-part"
+        deadline = time.monotonic() + PATIENCE
+        while not part.exists() or not part.stat().st_size:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        with scene.file.open("r+b") as file:
+            file.write(new)
+        process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 4
+    assert not scene.moved.exists()
+    assert scene.file.read_bytes() == new
+    world.realize("move", scene.source, scene.inbox)
+    assert scene.moved.read_bytes() == new
+
+
 #: A writer of a log: keeps it open, or opens it for every line.
 WRITER = """
 import sys, time

@@ -304,3 +304,25 @@ def test_the_daemon_of_the_source_is_killed(scene: Scene, row: Row) -> None:
     finally:
         process.kill()
     assert_moved(before, scene.source, scene.inbox)
+
+
+@pytest.mark.parametrize("tail", [bytes(1 << 20), b"garbage"])
+def test_a_partial_is_not_believed(tmp_path: Path, tail: bytes) -> None:
+    """
+    Zeros where a power cut left nothing, or whatever: what agrees is kept, in blocks,
+    and the rest is sent again.
+    """
+    world = World.create(tmp_path / "world")
+    source, inbox = tmp_path / "source", world.nas.directory("inbox")
+    source.mkdir()
+    content, block = os.urandom(70 << 20), 64 << 20
+    (source / "file").write_bytes(content)
+    (inbox / ".file.realize-part").write_bytes(content[:block] + tail)
+    before = checksums(source)
+    world.nas.start()
+    try:
+        said = world.realize("move", "--output=json", source, "nas:inbox")
+    finally:
+        world.stop()
+    assert said.json[-1]["kept"] == block
+    assert_moved(before, source, inbox)
