@@ -315,7 +315,7 @@ class Run:
                 continue
             item.partial = held.partial
             item.replaces = held.present >= 0
-            if held.present == item.file.size and not (item.differs or item.whole):
+            if held.present == item.file.size and not item.differs:
                 equal.append(item)
             else:
                 other.append(item)

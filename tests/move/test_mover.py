@@ -26,7 +26,7 @@ from realize.errors import (
 from realize.model import PREFIX_STEP, Finish, Finished, Notice, Place
 from realize.move.excludes import Excludes
 from realize.move.outcome import MoveSettings
-from tests.support.moving import Scene
+from tests.support.moving import Scene, drive
 from tests.support.stores import NOW_NS, Node
 
 MIB = 1024 * 1024
@@ -257,7 +257,9 @@ def test_changed_at_the_destination_while_hidden() -> None:
         scene.here.put(path, b"same")
         scene.there.put(path, b"same")
     scene.trouble.before("ask", b"a", lambda: scene.there.append(b"a", b"!"))
-    seen = scene.run()
+    # Closing the source would put it back as well.
+    drive(scene.clock, scene.mover.run(scene.source, scene.destination))
+    seen = scene.seen
     assert (seen.of(b"a").kind, seen.of(b"a").side) == ("failed", "destination")
     assert seen.of(b"b").kind == "present"
     assert scene.here.contents() == {b"a": b"same"}
@@ -465,6 +467,33 @@ def test_a_root_that_vanishes_ends_the_run(end: str) -> None:
         scene.run(vanish)
     assert {**scene.here.contents(), **scene.there.contents()} == files
     assert scene.mover.totals.left > 0
+
+
+def test_a_large_file_is_given_up_when_the_run_cannot_go_on() -> None:
+    """
+    What has not been begun of it is not begun any more.
+    """
+    scene = Scene()
+    scene.mover.limit(64 * 1024)
+    scene.here.put(b"big", BIG)
+    scene.here.put(b"small", b"x")
+    scene.trouble.fail("write", DirectoryGone("gone"), b"small")
+    with pytest.raises(DirectoryGone):
+        scene.run()
+    assert scene.mover.totals.sent <= 128 * 1024
+
+
+def test_a_large_file_that_fails_is_not_read_on() -> None:
+    """
+    Once its first slice was refused, no more than what was on its way is read.
+    """
+    scene = Scene()
+    scene.mover.limit(64 * 1024)
+    scene.here.put(b"big", BIG)
+    scene.trouble.fail("write", NoSpace("full"), b"big")
+    seen = scene.run()
+    assert seen.of(b"big").code == "NO_SPACE"
+    assert scene.source.link.asked["read"] <= 8
 
 
 def test_a_listing_that_fails_ends_the_run() -> None:

@@ -125,6 +125,39 @@ def test_small_files_do_not_wait_for_a_large_one() -> None:
         assert big == [b"big"]
 
 
+def test_a_large_file_gets_its_share() -> None:
+    """
+    While there are small files, as many bytes of it are sent as of them.
+    """
+    scene = Scene(delay=(0.0, ROUND_TRIP))
+    scene.mover.limit(1024 * 1024)
+    scene.here.put(b"big", bytes(40 * 1024 * 1024))
+    for number in range(1000):
+        scene.here.put(b"%d" % number, bytes(25 * 1024))
+    small = big = 0
+
+    def each() -> None:
+        nonlocal small, big
+        if scene.mover.totals.succeeded < 950:
+            small = scene.mover.totals.file_bytes["moved"]
+            big = scene.mover.totals.sent - small
+
+    scene.run(each)
+    assert small > 10 * 1024 * 1024
+    assert 0.5 * small < big < 2 * small
+
+
+def test_small_batches_are_filled() -> None:
+    """
+    Files that arrive in short pages are put together.
+    """
+    scene = Scene(delay=(ROUND_TRIP / 10, ROUND_TRIP), page_size=50)
+    for number in range(5000):
+        scene.here.put(b"%d" % number, b"x")
+    scene.run()
+    assert scene.destination.link.asked["write"] <= 20
+
+
 def test_a_limit_keeps_little_in_flight() -> None:
     """
     Under 64 KiB/s no more than that is on its way, whatever the files are like.

@@ -75,7 +75,7 @@ def test_stop_before_running_lists_nothing() -> None:
     many(scene, 3)
     scene.mover.stop()
     scene.run()
-    assert scene.source.link.asked["list"] == 0
+    assert scene.source.link.asked.total() == 0
     assert len(scene.here.files) == 3
 
 
