@@ -49,19 +49,19 @@ def plant(folder: Path, large: int) -> None:
     :param large: bytes in the large file.
     """
     for name, origin in REAL.items():
-        command = ["cp", "-a", "--no-preserve=links", f"{origin}/.", folder / name]
+        copy = ["cp", "-a", "--no-preserve=links", f"{origin}/.", str(folder / name)]
         (folder / name).mkdir(parents=True)
         # What changes or vanishes meanwhile is not missed.
-        subprocess.run(command, check=False, stderr=subprocess.DEVNULL)
+        subprocess.run(copy, check=False, stderr=subprocess.DEVNULL)
     # Links and devices are not moved, here or there.
     subprocess.run(["find", folder, "!", "-type", "f", "!", "-type", "d", "-delete"])
     (folder / "awkward").mkdir()
-    for number, name in enumerate(AWKWARD):
-        path = os.path.join(os.fsencode(folder / "awkward"), name)
+    for number, awkward in enumerate(AWKWARD):
+        path = os.path.join(os.fsencode(folder / "awkward"), awkward)
         with open(path, "wb") as file:
-            file.write(name * number)
+            file.write(awkward * number)
     (folder / "empty").touch()
-    with (folder / "large").open("wb") as file:
+    with open(folder / "large", "wb") as file:
         for number in range(0, large, len(_BLOCK)):
             block = number.to_bytes(8) + _BLOCK[8:]
             file.write(block[: large - number])

@@ -371,7 +371,10 @@ def _log_scene(tmp_path: Path) -> Scene:
 
 
 def _realize(source: Path, target: Path) -> int:
-    command = [PROGRAMS / "realize", "move", "--output=quiet", source, target]
+    command: list[str | Path] = [PROGRAMS / "realize", "move", "--output=quiet"]
     return subprocess.run(
-        command, check=False, timeout=PATIENCE, stderr=subprocess.DEVNULL
+        [*command, source, target],
+        check=False,
+        timeout=PATIENCE,
+        stderr=subprocess.DEVNULL,
     ).returncode

@@ -178,7 +178,8 @@ def test_killed_and_started_again_the_ghost_is_told_apart(
     source.joinpath("large").write_bytes(random.Random(1).randbytes(64 << 20))
     before = grow(source, seed=8, small=10)
     held = threading.Event()
-    scene.proxy.after(20_000_000, lambda: (scene.proxy.stall(), held.set()))
+    scene.proxy.after(20_000_000, scene.proxy.stall)
+    scene.proxy.after(20_000_000, held.set)
     process = scene.world.begin("move", *words)
     try:
         assert held.wait(PATIENCE)

@@ -51,7 +51,7 @@ def tmpfs(point: Path, options: str) -> Iterator[Path]:
     A file system in memory, for as long as the block runs.
     """
     point.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", point]
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(point)]
     subprocess.run(command, check=True, capture_output=True)
     try:
         yield point
