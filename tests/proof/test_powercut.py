@@ -26,7 +26,7 @@ from tests.support.requirements import needs
 pytestmark = needs("mkfs.ext4", "mkfs.xfs", root=True, loop=True)
 
 #: How often the power is cut under each program.
-CUTS = 4
+CUTS = 5
 
 #: Starts a program that moves the first directory's content to the second.
 Mover = Callable[[Path, Path], subprocess.Popen[bytes]]
@@ -54,7 +54,7 @@ class Scene:
         """
         self.inbox.mkdir(exist_ok=True)
         self.disk.settle()
-        return grow(self.source, seed, small=500, large=2)
+        return grow(self.source, seed, small=1200, large=2)
 
     def clear(self) -> None:
         """
