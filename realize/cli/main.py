@@ -124,7 +124,7 @@ def _refuse_misspelt(ctx: click.Context, args: Sequence[str]) -> None:
         named = next((name for name in COMMANDS if name in args), None)
         if named and sum(not arg.startswith("-") for arg in args) != 2:
             raise click.UsageError(
-                f"options of {named!r} go after it: realize {named} {word} ...", ctx
+                f"options of {named!r} go after it: realize {named} ... {word}", ctx
             )
         return
     close = difflib.get_close_matches(word, COMMANDS, n=1)

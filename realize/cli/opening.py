@@ -191,6 +191,7 @@ class Opener:
                 self._reactor,
                 metrics=self._metrics,
                 limits=self._throttling.shared(peer.name) if self._throttling else None,
+                where=str(address),
             )
             stack.push_async_callback(connection.close)
             connections[peer.name] = connection

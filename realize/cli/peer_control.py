@@ -67,13 +67,15 @@ class PeerControl:
         from realize.net.keys import load_private_key
         from realize.wire.remote import connect
 
+        address = Address.parse(self.peer.address or "")
         connection = await connect(
-            client_endpoint(reactor, Address.parse(self.peer.address or "")),
+            client_endpoint(reactor, address),
             load_private_key(self.key),
             self.peer.name,
             self.peer.public_key,
             secrets.token_bytes(TOKEN_SIZE),
             reactor,
+            where=str(address),
         )
         try:
             yield connection

@@ -17,7 +17,7 @@ from twisted.internet.task import LoopingCall
 from realize.cli.outputs import QuietOutput
 from realize.cli.pace import Pace
 from realize.cli.report import Ends, Result, summary
-from realize.cli.terminal import Stream
+from realize.cli.terminal import UNABLE_TERMINALS, Stream
 from realize.model import File
 from realize.move.outcome import Outcome
 from realize.paths import printable
@@ -43,7 +43,7 @@ def can_draw(stream: Stream, environ: Mapping[str, str]) -> bool:
     """
     Whether the stream is a terminal that can move its cursor and has room.
     """
-    if not stream.is_terminal or environ.get("TERM", "") in ("", "dumb", "unknown"):
+    if not stream.is_terminal or environ.get("TERM", "") in UNABLE_TERMINALS:
         return False
     size = shutil.get_terminal_size()
     return size.columns >= MIN_COLUMNS and size.lines >= MIN_LINES
@@ -210,13 +210,18 @@ class BarProgress(LineProgress):
 
         pace = self.pace
         table = Table.grid(padding=(0, 1), expand=True)
+        # Room for the terminal's "^C", which would begin another line otherwise.
+        width = self._console.width - 4
+        # What is looked for is on the right: the others share what it leaves.
+        words = _amounts(pace)
+        most = min(len(words), width * 2 // 3)
         table.add_column(no_wrap=True, overflow="ellipsis", ratio=4)
         table.add_column(ratio=3)
-        table.add_column(no_wrap=True, overflow="ellipsis", ratio=5)
+        table.add_column(no_wrap=True, overflow="ellipsis", width=most)
         table.add_row(
             Text(f"{pace.ended:,} of {max(pace.listed, pace.ended):,} files"),
             ProgressBar(total=max(1, pace.work), completed=pace.work_done),
-            Text(_amounts(pace)),
+            Text(words),
         )
         files = list(pace.large.values())
         for file in files[:MAX_BARS]:
@@ -227,8 +232,7 @@ class BarProgress(LineProgress):
             )
         if len(files) > MAX_BARS:
             table.add_row(Text(f"  and {len(files) - MAX_BARS} more"), "", "")
-        # Room for the terminal's "^C", which would begin another line otherwise.
-        return Constrain(table, self._console.width - 4)
+        return Constrain(table, width)
 
 
 def overall_text(pace: Pace) -> str:

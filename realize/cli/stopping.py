@@ -19,12 +19,17 @@ from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall
 
 from realize.cli.exits import Exit
+from realize.cli.terminal import UNABLE_TERMINALS
 from realize.units import format_duration
 
 #: Seconds that files in progress have when the move is to end.
 GRACE: Final = 10.0
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+def _can_clear() -> bool:
+    return os.isatty(2) and os.environ.get("TERM", "") not in UNABLE_TERMINALS
 
 
 class Stoppable(Protocol):
@@ -86,9 +91,9 @@ class Stopper(AbstractContextManager["Stopper"]):
     def _signal(self, number: int, frame: FrameType | None) -> None:
         if self._signalled:
             # Not by way of the reactor, which may be what hangs.  The cursor may
-            # be hidden, and a line half drawn.
-            show_cursor = b"\r\x1b[?25h" if os.isatty(2) else b""
-            os.write(2, show_cursor + b"realize: stopped at once\n")
+            # be hidden, and in a line that is drawn already.
+            clear = b"\r\x1b[K\x1b[?25h" if _can_clear() else b""
+            os.write(2, clear + b"realize: stopped at once\n")
             os._exit(Exit.INTERRUPTED)
         self._signalled = True
         self._reactor.callFromThread(self._interrupted)

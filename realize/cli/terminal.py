@@ -6,7 +6,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TextIO
+from typing import Final, TextIO
+
+#: What ``TERM`` says of a terminal that cannot move its cursor.
+UNABLE_TERMINALS: Final = frozenset({"", "dumb", "unknown"})
 
 
 class Stream:

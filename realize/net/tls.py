@@ -19,6 +19,7 @@ revocation, and no clock to be right.
 from __future__ import annotations
 
 import datetime
+import os
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, Literal, cast
@@ -32,6 +33,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
+from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
@@ -153,13 +155,35 @@ def connection_error(reason: Failure) -> PeerGone | PeerRefused:
     if isinstance(error, PeerGone | PeerRefused):
         return error
     if not isinstance(error, SSL.Error):
-        return PeerGone(reason.getErrorMessage().rstrip(".") or type(error).__name__)
+        return PeerGone(_plain_text(reason))
     text = _ssl_text(error)
     if "certificate verify failed" in text:
         return PeerRefused("it has another key than the one expected")
-    if ("alert" in text and "certificate" in text) or "unknown ca" in text:
+    if _says_unknown_key(text):
         return PeerRefused("it does not know this host's key")
     return PeerRefused(f"it is no realized, or an incompatible one (TLS: {text})")
+
+
+def _plain_text(reason: Failure) -> str:
+    """
+    What a failure of the network means, without Twisted's and the system's numbers.
+    """
+    error: Any = reason.value
+    number = getattr(error, "osError", None)
+    if isinstance(number, int):
+        return os.strerror(number)
+    if reason.check(ConnectionLost):
+        # Twisted's own word for it says no more.
+        why = " ".join(map(str, error.args)).replace("Connection lost", "").rstrip(".")
+        return f"it was cut off: {why}" if why else "it was cut off without a goodbye"
+    return reason.getErrorMessage().rstrip(".") or type(error).__name__
+
+
+def _says_unknown_key(text: str) -> bool:
+    """
+    Whether it is OpenSSL's word for: the other end did not like our certificate.
+    """
+    return ("alert" in text and "certificate" in text) or "unknown ca" in text
 
 
 @implementer(IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator)
@@ -369,7 +393,10 @@ class _Gate(Protocol):
         if self.offered is not None and not self._policy.is_allowed(self.offered):
             return "unknown key", self._unknown_key()
         if isinstance(reason.value, SSL.Error):
-            return "handshake", f"TLS: {_ssl_text(reason.value)}"
+            text = _ssl_text(reason.value)
+            if _says_unknown_key(text):
+                text = f"it expects another key of this host ({text})"
+            return "handshake", f"TLS: {text}"
         return "handshake", "it left before its handshake was over"
 
     def _unknown_key(self) -> str:

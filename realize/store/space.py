@@ -41,11 +41,17 @@ class SpaceLedger:
         """
         spare = free - self._promised - self._min_free
         if nbytes > spare:
-            kept = f" with {format_size(self._min_free)} kept free"
-            promised = f" and {format_size(self._promised)} promised to other files"
+            taken = [
+                f"{format_size(self._min_free)} to be kept free",
+                f"{format_size(self._promised)} promised to other files",
+            ]
+            sums = (self._min_free, self._promised)
+            but = " and ".join(
+                text for text, nbytes in zip(taken, sums, strict=True) if nbytes
+            )
             raise NoSpace(
-                f"needs {format_size(nbytes)}, and {format_size(free)} are free"
-                f"{kept if self._min_free else ''}{promised if self._promised else ''}"
+                f"needs {format_size(nbytes)}; {format_size(free)} free"
+                f"{f', of that {but}' if but else ''}"
             )
 
     def promise(self, nbytes: int, free: int) -> None:

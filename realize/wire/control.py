@@ -255,8 +255,10 @@ class Control(Responders):
             session = self.limits.session(connection or 0)
             if session is not None:
                 return session.scope
-            there = ", ".join(str(each.number) for each in self.limits.sessions)
-            raise BadRequest(f"there is no connection {connection}; there are {there}")
+            numbers = [str(each.number) for each in self.limits.sessions]
+            raise BadRequest(
+                f"there is no connection {connection}; there are: {', '.join(numbers)}"
+            )
         if connection is None:
             if scope == "service" and name is None:
                 self._need_control(verb)
@@ -266,7 +268,7 @@ class Control(Responders):
                 if name in self.limits.peers:
                     return self.limits.peers[name]
                 there = ", ".join(self.limits.peers)
-                raise BadRequest(f"there is no peer {name[:64]!r}; there are {there}")
+                raise BadRequest(f"there is no peer {name[:64]!r}; known here: {there}")
         raise BadRequest(
             "a scope is service, peer with a name, or connection with or without "
             f"a number; got {scope[:40]!r}"

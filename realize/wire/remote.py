@@ -49,6 +49,8 @@ from realize.wire.stores import RemoteDestination, RemoteSource, store_name
 #: and nothing waited to be sent, for this many seconds.
 ANSWER_DEADLINE: Final = 30
 
+_ADVICE: Final = "; is the address right, and realized running there?"
+
 
 class ClientLink(Link):
     """
@@ -403,6 +405,7 @@ async def connect(
     clock: IReactorTime,
     metrics: CommandMetrics | None = None,
     limits: Shared | None = None,
+    where: str = "",
 ) -> Connection:
     """
     Connect to a peer and wait until it has let us in.
@@ -413,6 +416,7 @@ async def connect(
     :param token: 16 random bytes, the same for each connection of a session.
     :param metrics: where requests are counted; by default, where nobody looks.
     :param limits: what the connection obeys beside its own limits; by default none.
+    :param where: the address, for people.
     :raises PeerGone: it could not be reached; trying again later can help.
     :raises PeerRefused: it does not want us, or is not who we expected; says what to
         do.
@@ -430,5 +434,6 @@ async def connect(
         )
     except (ConnectError, OSError):
         why = connection_error(Failure())
-        raise PeerGone(f"{peer_name}: cannot connect: {why}") from None
+        to = f" to {where}" if where else ""
+        raise PeerGone(f"{peer_name}: cannot connect{to}: {why}{_ADVICE}") from None
     return Connection(link, await link.welcomed)

@@ -23,6 +23,7 @@ from realize.net.tls import RefusalReason, peer_public_key, server_factory
 from realize.observe.events import PEER_CONNECTED, PEER_LEFT
 from realize.observe.metrics import CommandMetrics, ConnectionMetrics
 from realize.observe.recorder import Party, session_name
+from realize.peers import public_key_text
 from realize.wire import commands
 from realize.wire.complaints import Complaints
 from realize.wire.control import Control, ControlledService, Teller
@@ -292,7 +293,7 @@ class ServerFactory(Factory):
         if self._stopping:
             link.say_goodbye("the service is stopping", again=True)
         elif not self.is_allowed(link.key):
-            link.say_goodbye("this key is not known here any more", again=False)
+            link.say_goodbye(_not_known(link.key), again=False)
         elif len(ungreeted) >= MAX_UNGREETED or same_peer >= MAX_UNGREETED_PER_PEER:
             self.refuse(link.peer, "too many", "too many connections at once")
             link.say_goodbye("too many connections at once", again=True)
@@ -343,7 +344,7 @@ class ServerFactory(Factory):
         """
         for link in list(self.links):
             if link.key and self.service.peer_name(link.key) != link.peer:
-                link.say_goodbye("this key is not known here any more", again=False)
+                link.say_goodbye(_not_known(link.key), again=False)
 
     async def stop(self) -> None:
         """
@@ -356,6 +357,13 @@ class ServerFactory(Factory):
             link.say_goodbye("the service is stopping", again=True)
         await DeferredList([link.when_closed() for link in links])
         self.limits.stop()
+
+
+def _not_known(key: bytes) -> str:
+    return (
+        "this key is not known here any more; if it should be, the configuration here "
+        f'needs it: pubkey = "{public_key_text(key)}"'
+    )
 
 
 def _address_text(address: Any) -> str:

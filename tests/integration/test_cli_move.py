@@ -294,7 +294,10 @@ def test_a_peer_that_is_not_there(world: World) -> None:
     said = world.realize(".", "nas:inbox", status=3)
     assert said.out == ""
     (line,) = said.err.splitlines()
-    assert line.startswith("realize: nas: cannot connect: ")
+    assert line.startswith("realize: nas: cannot connect to 127.0.0.1:")
+    assert line.endswith(
+        ": Connection refused; is the address right, and realized running there?"
+    )
 
 
 def test_a_peer_that_does_not_know_us(world: World) -> None:

@@ -168,6 +168,8 @@ def test_interrupting_leaves_a_clean_screen(world: World, tmp_path: Path) -> Non
     finally:
         subprocess.run([*tmux, "kill-server"], check=True)
     assert len(re.findall(r"of 202 files", shown)) == 1
+    (last,) = (line for line in shown.splitlines() if "stopped at once" in line)
+    assert last == "realize: stopped at once"
 
 
 def test_the_log_does_not_tear_the_bars(world: World) -> None:

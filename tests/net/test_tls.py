@@ -18,7 +18,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 from twisted.internet.address import IPv4Address
-from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.error import (
+    ConnectionDone,
+    ConnectionLost,
+    ConnectionRefusedError,
+    DNSLookupError,
+)
 from twisted.internet.interfaces import (
     IHandshakeListener,
     IOpenSSLClientConnectionCreator,
@@ -593,7 +598,10 @@ def test_closing_on_a_silent_peer() -> None:
     ("error", "kind", "text"),
     [
         (ConnectionDone(), PeerGone, "Connection was closed cleanly"),
-        (ConnectionLost("broken"), PeerGone, "broken"),
+        (ConnectionLost("broken"), PeerGone, "it was cut off: broken"),
+        (ConnectionLost("Connection lost"), PeerGone, "cut off without a goodbye"),
+        (ConnectionRefusedError(111, "x: 111"), PeerGone, "Connection refused"),
+        (DNSLookupError("no such host"), PeerGone, "DNS lookup failed: no such host"),
         (
             SSL.Error([("SSL routines", "", "tlsv13 alert certificate required")]),
             PeerRefused,

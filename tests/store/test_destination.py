@@ -59,7 +59,7 @@ class TestFullDisk:
         results = putting.offer(*(Offer(b"%d" % n, size) for n in range(3)))
         assert codes(results) == ["Held", "Held", "NO_SPACE"]
         assert results[2].text == (
-            "needs 400 KiB, and 1 MiB are free and 800 KiB promised to other files"
+            "needs 400 KiB; 1 MiB free, of that 800 KiB promised to other files"
         )
         for name in (b"0", b"1"):
             putting.write(bytes(size), Piece(name, 0, size))

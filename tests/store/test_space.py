@@ -63,7 +63,7 @@ def test_text_has_the_figures():
     with pytest.raises(NoSpace) as caught:
         ledger.promise(3 * 2**20, free=4 * 2**20)
     assert str(caught.value) == (
-        "needs 3 MiB, and 4 MiB are free with 1 MiB kept free"
+        "needs 3 MiB; 4 MiB free, of that 1 MiB to be kept free"
         " and 1 MiB promised to other files"
     )
 

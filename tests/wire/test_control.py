@@ -240,9 +240,9 @@ def test_unknown_peers_and_connections(admin: Talk) -> None:
     """
     Those who may know are told which there are.
     """
-    with pytest.raises(BadRequest, match="there are laptop, archive"):
+    with pytest.raises(BadRequest, match="known here: laptop, archive"):
         admin.set("peer", name="box", rates={"send": 5000})
-    with pytest.raises(BadRequest, match="there are 1"):
+    with pytest.raises(BadRequest, match="there are: 1"):
         admin.set(connection=99, rates={"send": 5000})
 
 

@@ -21,6 +21,7 @@ from realize.errors import (
     PeerRefused,
 )
 from realize.model import Finish, Offer, Piece, Prefix, Range, Removal
+from realize.peers import public_key_text
 from realize.wire import commands
 from realize.wire.commands import Granted
 from realize.wire.link import WELCOME_DEADLINE
@@ -524,6 +525,7 @@ class TestClosing:
         error = ended(client)
         assert isinstance(error, PeerRefused)
         assert "archive: this key is not known here any more" in str(error)
+        assert f'pubkey = "{public_key_text(LAPTOP)}"' in str(error)
         assert not stays.link.ended
 
     def test_removed_while_shaking_hands(self, net):
