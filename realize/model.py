@@ -68,9 +68,11 @@ class Directory(Value, frozen=True):
 
 
 #: Why something found by a listing is not among its files.  ``unreadable`` is a
-#: failure, ``kept`` a warning, the others are counted.  Files that are ``kept`` or
-#: ``set-id`` are among them all the same.
-NoticeKind = Literal["symlink", "special", "partial", "unreadable", "kept", "set-id"]
+#: failure, ``kept`` and ``hidden`` a warning, the others are counted.  Files that are
+#: ``kept`` or ``set-id`` are among them all the same.
+NoticeKind = Literal[
+    "symlink", "special", "partial", "unreadable", "kept", "set-id", "hidden"
+]
 
 
 class Notice(Value, frozen=True):
@@ -81,8 +83,9 @@ class Notice(Value, frozen=True):
         that looks like a file under construction); ``unreadable`` (a directory or
         file that could not be looked at); ``kept`` (a file put back after a crash,
         under another name); ``set-id`` (a file with set-user-id, set-group-id or
-        sticky bit, which does not cross).
-    :ivar text: the reason, for ``unreadable`` and ``kept``.
+        sticky bit, which does not cross); ``hidden`` (a file that a crash left hidden,
+        and that a listing which may change something would put back).
+    :ivar text: the reason, for ``unreadable``, ``kept`` and ``hidden``.
     """
 
     path: bytes

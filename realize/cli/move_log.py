@@ -27,7 +27,7 @@ from realize.observe.journeys import GroupLines, LineBudget, Sums
 from realize.paths import printable
 
 #: Notices that deserve a line.
-_TOLD: Final[tuple[NoticeKind, ...]] = ("unreadable", "kept", "partial")
+_TOLD: Final[tuple[NoticeKind, ...]] = ("unreadable", "kept", "hidden", "partial")
 
 
 @define(eq=False)

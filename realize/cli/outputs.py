@@ -132,7 +132,7 @@ class QuietOutput:
         """
         A line about what could not be read, or was put back under another name.
         """
-        if notice.kind in ("unreadable", "kept", "partial"):
+        if notice.kind in ("unreadable", "kept", "hidden", "partial"):
             self._complain(notice.kind, notice_line(notice))
 
     def ended(self, outcomes: Sequence[Outcome]) -> None:

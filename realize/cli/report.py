@@ -47,6 +47,7 @@ _NOTICES: Final[dict[NoticeKind, tuple[str, str]]] = {
         "file without its set-id or sticky bit",
         "files without their set-id or sticky bits",
     ),
+    "hidden": ("file that a crash left hidden", "files that a crash left hidden"),
 }
 
 #: Notices of files that are moved.

@@ -100,7 +100,9 @@ class Lister:
     async def _list(self) -> None:
         self._listing = True
         try:
-            page = await self._source.list(self._cursor)
+            page = await self._source.list(
+                self._cursor, restore=not self._settings.dry_run
+            )
         finally:
             self._listing = False
         self._cursor = page.next

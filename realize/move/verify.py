@@ -56,7 +56,7 @@ class Verification:
         """
         cursor = 0
         while True:
-            page = await source.list(cursor)
+            page = await source.list(cursor, restore=False)
             await self._check(source, page.files)
             for notice in page.notices:
                 if notice.kind == "unreadable":

@@ -143,6 +143,30 @@ def empty_abandoned(directory: int, name: bytes) -> Iterator[tuple[bytes, bytes]
         os.close(fd)
 
 
+def look_into_abandoned(directory: int, name: bytes) -> list[bytes]:
+    """
+    What a crash left in a hidden directory; changes nothing.
+
+    :returns: the names of the files; none if somebody holds its lock.
+    :raises OSError: it cannot be looked into.
+    """
+    try:
+        fd = os.open(name, OPEN_DIRECTORY, dir_fd=directory)
+    except FileNotFoundError:
+        return []
+    try:
+        names = [os.fsencode(each) for each in os.listdir(fd)]
+        # One that is empty may have been made just now: its lock is left alone.
+        if names:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return []
+    else:
+        return names
+    finally:
+        os.close(fd)
+
+
 def _open_locked(
     directory: int, name: bytes, lock: Callable[[int, int], None] = fcntl.flock
 ) -> int | None:

@@ -70,7 +70,7 @@ class Source(Store, Protocol):
     A store that files are taken from.
     """
 
-    async def list(self, cursor: int) -> Page:
+    async def list(self, cursor: int, restore: bool = True) -> Page:
         """
         A page of the listing.
 
@@ -79,6 +79,8 @@ class Source(Store, Protocol):
 
         :param cursor: 0 begins a new walk; otherwise :attr:`Page.next` of the page
             before.
+        :param restore: whether a new walk puts files back that a crash left hidden;
+            otherwise it changes nothing and only tells of them.
         :raises BadRequest: *cursor* is not the next of the present walk.
         :raises DirectoryGone: the root has vanished.
         """

@@ -24,7 +24,7 @@ from realize.paths import (
     join,
     printable,
 )
-from realize.store.hidden import empty_abandoned
+from realize.store.hidden import empty_abandoned, look_into_abandoned
 from realize.store.identity import identity_of
 from realize.store.root import OPEN_DIRECTORY, Root
 
@@ -91,6 +91,8 @@ class Walk:
     :param root: held open by the caller while the walk lasts.
     :param only: name of the single file in the root that counts; ``b""`` for all.
     :param skip: name in the root that is passed over in silence.
+    :param restore: whether files that a crash left hidden are put back and listed;
+        otherwise nothing is changed, and a notice tells of each.
     :param now_ns: the time, in nanoseconds since 1970.
     :param seconds: a clock that never steps.
     :raises PeerError: the root cannot be opened.
@@ -101,9 +103,11 @@ class Walk:
         root: Root,
         only: bytes = b"",
         skip: bytes = b"",
+        restore: bool = True,
         now_ns: Callable[[], int] = time.time_ns,
         seconds: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._restores = restore
         self._now_ns = now_ns
         self._seconds = seconds
         self._number = 0
@@ -208,7 +212,10 @@ class Walk:
         elif not stat.S_ISDIR(mode):
             self._notice(path, "special")
         elif is_hidden_directory(name):
-            self._restore(level, name)
+            if self._restores:
+                self._restore(level, name)
+            else:
+                self._tell_of_hidden(level, name)
         elif not self._is_too_long(level, path):
             fd = os.open(name, OPEN_DIRECTORY, dir_fd=level.fd)
             self._enter(path, fd)
@@ -223,6 +230,14 @@ class Walk:
                     "kept",
                     f"put back after a crash; another file is called {printable(was)}",
                 )
+
+    def _tell_of_hidden(self, level: _Level, name: bytes) -> None:
+        for each in look_into_abandoned(level.fd, name):
+            self._notice(
+                join(level.path, each),
+                "hidden",
+                "left by a crash; a move puts it back, and moves it",
+            )
 
     def _enter(self, path: bytes, fd: int, only: bytes = b"") -> None:
         try:

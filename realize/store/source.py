@@ -116,11 +116,11 @@ class LocalSource:
         self._reader.stop()
         await self.work.close(self._close)
 
-    async def list(self, cursor: int) -> Page:
+    async def list(self, cursor: int, restore: bool = True) -> Page:
         """
         See :class:`~realize.store.interface.Source`.
         """
-        return await self.work.run(_LISTING, self._list, cursor)
+        return await self.work.run(_LISTING, self._list, cursor, restore)
 
     async def digest(self, files: Sequence[Prefix]) -> Sequence[Digests | Failure]:
         """
@@ -154,11 +154,11 @@ class LocalSource:
 
     # -- in threads
 
-    def _list(self, cursor: int) -> Page:
+    def _list(self, cursor: int, restore: bool) -> Page:
         self._check_root()
         if not cursor:
             self._end_walk()
-            self._walk = Walk(self.root, self._only, self._skip, self._now_ns)
+            self._walk = Walk(self.root, self._only, self._skip, restore, self._now_ns)
         elif self._walk is None or cursor != self._cursor:
             raise BadRequest("not the next page of this listing")
         page = self._walk.page()

@@ -234,12 +234,18 @@ class List(Request):
 
     :param store: number of a source.
     :param cursor: 0 to begin, then the ``next`` of the page before.
+    :param restore: False if nothing may be changed by a walk that begins: files that a
+        crash left hidden are told of, and not put back.
     :returns: ``payload``, a :class:`~realize.model.Page`.
     :raises BadRequest: *cursor* is not the next of the present walk.
     :raises DirectoryGone: the root has vanished.
     """
 
-    arguments = [(b"store", Unsigned()), (b"cursor", Unsigned())]
+    arguments = [
+        (b"store", Unsigned()),
+        (b"cursor", Unsigned()),
+        (b"restore", amp.Boolean()),
+    ]
     response = [(b"payload", Payload(Page))]
 
 

@@ -266,8 +266,8 @@ class Responders(Link):
     # -- sources
 
     @commands.List.responder
-    async def list_page(self, store: int, cursor: int) -> Answer:
-        return {"payload": pack(await self._source(store).list(cursor))}
+    async def list_page(self, store: int, cursor: int, restore: bool) -> Answer:
+        return {"payload": pack(await self._source(store).list(cursor, restore))}
 
     @commands.Digest.responder
     async def digest(self, store: int, payload: Unpacked) -> Answer:

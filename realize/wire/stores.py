@@ -141,9 +141,13 @@ class RemoteSource(_RemoteStore):
     A :class:`~realize.store.interface.Source` of a peer.
     """
 
-    async def list(self, cursor: int) -> Page:
+    async def list(self, cursor: int, restore: bool = True) -> Page:
         answer = await self._connection.ask(
-            commands.List, quick=True, store=self._number, cursor=cursor
+            commands.List,
+            quick=True,
+            store=self._number,
+            cursor=cursor,
+            restore=restore,
         )
         page: Page = answer["payload"].head
         return page

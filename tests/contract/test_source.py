@@ -100,6 +100,21 @@ class TestList:
         }
         assert all(page.files == [] for page in pages)
 
+    def test_hidden_files_without_changing_anything(self, pair, source, here):
+        """
+        What a crash left is told of, and put back only by a listing that may.
+        """
+        hidden = here / ".realize-moved-0123456789abcdef"
+        hidden.mkdir()
+        (hidden / "a").write_bytes(b"a")
+        page = run(pair, source.list(0, restore=False))
+        assert [(each.path, each.kind) for each in page.notices] == [(b"a", "hidden")]
+        assert page.files == []
+        assert (hidden / "a").exists()
+        page = run(pair, source.list(0))
+        assert [file.path for file in page.files] == [b"a"]
+        assert not hidden.exists()
+
     def test_root_that_vanished(self, pair, source, here):
         """
         Not an empty directory.

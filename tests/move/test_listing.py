@@ -28,7 +28,7 @@ class Pages:
         self.pages = pages
         self.asked: list[int] = []
 
-    async def list(self, cursor: int) -> Page:
+    async def list(self, cursor: int, restore: bool = True) -> Page:
         self.asked.append(cursor)
         files = self.pages[cursor]
         parents = {

@@ -530,6 +530,7 @@ def test_notices_are_counted_and_told() -> None:
         "unreadable": 1,
         "kept": 0,
         "set-id": 0,
+        "hidden": 0,
     }
     assert (totals.failed, totals.succeeded) == (1, 1)
 

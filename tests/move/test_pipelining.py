@@ -200,7 +200,7 @@ class Endless:
         Nothing is held.
         """
 
-    async def list(self, cursor: int) -> Page:
+    async def list(self, cursor: int, restore: bool = True) -> Page:
         end = min(self.count, cursor + 1000)
         files = [
             File(b"%d/%d" % (n // 1000, n), 1, NOW_NS, 0o644, b"%d" % n)

@@ -258,6 +258,27 @@ def test_a_dry_run_changes_nothing(place: Place) -> None:
         assert set(kinds.values()) == {"moved"}
 
 
+def test_a_dry_run_leaves_hidden_what_a_crash_left(place: Place) -> None:
+    """
+    It says so; the move that follows puts it back, and moves it.
+    """
+    hidden = place.source / "sub" / ".realize-moved-0123456789abcdef"
+    hidden.mkdir(parents=True)
+    (hidden / "left").write_bytes(b"content")
+    before = {path: path.lstat().st_ctime_ns for path in place.source.rglob("*")}
+    place.settings = MoveSettings(dry_run=True)
+    place.move()
+    (notice,) = place.seen.notices
+    assert (notice.path, notice.kind) == (b"sub/left", "hidden")
+    assert place.seen.kinds() == {}
+    after = {path: path.lstat().st_ctime_ns for path in place.source.rglob("*")}
+    assert after == before
+    place.settings = MoveSettings()
+    place.move()
+    assert (place.target / "sub" / "left").read_bytes() == b"content"
+    assert not hidden.exists()
+
+
 @pytest.mark.parametrize("how", ["same", "inside", "around", "link"])
 def test_the_same_place(place: Place, tmp_path: Path, how: str) -> None:
     """

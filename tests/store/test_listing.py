@@ -380,6 +380,28 @@ def test_puts_back_many_once(tree, root):
     assert len(set(paths)) == 3000
 
 
+def test_only_tells_when_nothing_may_be_changed(tree, root):
+    """
+    Hidden files are no files of such a listing; what is empty or held is not told of.
+    """
+    hide(tree, "a", "b")
+    (tree / "sub").mkdir()
+    hide(tree / "sub", "c")
+    grow(tree, "d", ".realize-moved-1111111111111111/held")
+    (tree / ".realize-moved-2222222222222222").mkdir()
+    held = os.open(tree / ".realize-moved-1111111111111111", os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    before = names_below(tree)
+    pages = pages_of(Walk(root, restore=False))
+    assert paths_of(pages) == [b"d"]
+    told = notices_of(pages)
+    assert {notice.kind for notice in told} == {"hidden"}
+    assert sorted(notice.path for notice in told) == [b"a", b"b", b"sub/c"]
+    assert names_below(tree) == before
+    os.close(held)
+    assert len(paths_of(pages_of(Walk(root)))) == 5
+
+
 def test_keeps_both_when_the_name_is_taken(tree, root):
     """
     The hidden file gets another name, is listed under that, and told of.

@@ -63,7 +63,7 @@ class SlowStore:
             self.cancelled += 1
             raise
 
-    async def list(self, cursor: int) -> Page:
+    async def list(self, cursor: int, restore: bool = True) -> Page:
         """
         An empty page.
         """

@@ -406,21 +406,26 @@ class MemorySource(MemoryStore):
         self._mine: set[bytes] = set()
         self._hashers: dict[bytes, tuple[int, blake3]] = {}
 
-    async def list(self, cursor: int) -> Page:
+    async def list(self, cursor: int, restore: bool = True) -> Page:
         """
         A page of the listing.
         """
-        return await self.link.carry("list", lambda: self._list(cursor))
+        return await self.link.carry("list", lambda: self._list(cursor, restore))
 
-    def _list(self, cursor: int) -> Page:
+    def _list(self, cursor: int, restore: bool) -> Page:
         self._begin("list")
+        hidden: list[Notice] = []
         if cursor not in (0, self._cursor):
             raise BadRequest("not the next page")
         if cursor == 0:
-            self._put_back(set(self.disk.hidden) - self._mine)
+            abandoned = set(self.disk.hidden) - self._mine
+            if restore:
+                self._put_back(abandoned)
+            else:
+                hidden = [Notice(path, "hidden", "left") for path in sorted(abandoned)]
             self._walk = iter(list(self.disk.files))
             self._cursor = 0
-        notices = self.disk.notices if cursor == 0 else []
+        notices = [*self.disk.notices, *hidden] if cursor == 0 else []
         files: list[File] = []
         directories: dict[bytes, Directory] = {}
         self._cursor += 1

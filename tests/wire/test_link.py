@@ -352,7 +352,7 @@ class TestErrors:
         """
 
         class Failing(QuickStore):
-            async def list(self, cursor):
+            async def list(self, cursor, restore):
                 raise kind("some \N{SNOWMAN} text")
 
         use(net, Failing())
@@ -370,7 +370,7 @@ class TestErrors:
         """
 
         class Failing(QuickStore):
-            async def list(self, cursor):
+            async def list(self, cursor, restore):
                 raise ZeroDivisionError("/secret/path")
 
         use(net, Failing())

@@ -283,10 +283,10 @@ class TestRights:
         source = client.run(client.connection().open_source("inbox"))
         ask = other.connection().ask
         with pytest.raises(BadRequest):
-            other.run(ask(commands.List, store=1, cursor=0))
+            other.run(ask(commands.List, store=1, cursor=0, restore=True))
         destination = client.run(client.connection().open_destination("inbox"))
         with pytest.raises(BadRequest):
-            client.run(client.link.ask(commands.List, store=2, cursor=0))
+            client.run(client.link.ask(commands.List, store=2, cursor=0, restore=True))
         assert client.run(source.list(0))
         client.run(source.close())
         client.run(source.close())
