@@ -27,10 +27,24 @@ MAX_BATCH: Final = 1024
 #: Most bytes in one batch of ranges or pieces.
 MAX_BATCH_BYTES: Final = 3 * 1024 * 1024
 
+#: Most bytes of holes in one batch, beside those: they take no memory and do not cross
+#: the network, but both ends digest them, in less than a tenth of a second.
+MAX_BATCH_HOLES: Final = 256 * 1024 * 1024
+
+#: Most runs in one extent or piece; a file that is more scattered is sent as data.
+MAX_RUNS: Final = 4096
+
+#: Of a file, holes of fewer bytes in all are not worth a word.
+HOLES_WORTH_TELLING: Final = 64 * 1024
+
 
 #: Sizes, offsets and counts, and permission bits; what arrives outside is refused.
 Natural = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Mode = Annotated[int, msgspec.Meta(ge=0, le=0o777)]
+
+#: Bytes of data, of the hole that follows, of the data after that, and so on, zeros
+#: included; empty if there is no hole.
+Runs = Annotated[list[Natural], msgspec.Meta(max_length=MAX_RUNS)]
 
 
 class Value(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -47,6 +61,8 @@ class File(Value, frozen=True):
     :ivar mtime_ns: modification time, nanoseconds since 1970.
     :ivar mode: permission bits (0o777 at most).
     :ivar identity: tells this version from any other; opaque outside its store.
+    :ivar holes: about how many of its bytes take no room on the disk: holes, or what
+        the file system compressed.  0 if less than :data:`HOLES_WORTH_TELLING`.
     """
 
     path: bytes
@@ -54,6 +70,7 @@ class File(Value, frozen=True):
     mtime_ns: int
     mode: Mode
     identity: bytes
+    holes: Natural = 0
 
 
 class Directory(Value, frozen=True):
@@ -141,10 +158,12 @@ class Offer(Value, frozen=True):
     A file the destination is asked about.
 
     :ivar size: bytes it will have; writes beyond are refused.
+    :ivar holes: as of :class:`File`: so many bytes less need room.
     """
 
     path: bytes
     size: Natural
+    holes: Natural = 0
 
 
 class Held(Value, frozen=True, tag="held"):
@@ -188,12 +207,25 @@ class Range(Value, frozen=True):
     Bytes wanted of a version of a file.
 
     :ivar length: bytes; 0 only for an empty file.
+    :ivar runs: whether the answer may tell holes apart; otherwise they are sent as
+        the zeros that they stand for.
+    :ivar hole: whether it is known to be a hole, as :attr:`Extent.ahead` tells; the
+        file has changed if it is not.  Only a part of a file can be one.
     """
 
     path: bytes
     identity: bytes
     offset: Natural
     length: Natural
+    runs: bool = False
+    hole: bool = False
+
+    @property
+    def carried(self) -> int:
+        """
+        Most bytes that the answer has.
+        """
+        return 0 if self.hole else self.length
 
 
 class Extent(Value, frozen=True, tag="extent"):
@@ -202,10 +234,21 @@ class Extent(Value, frozen=True, tag="extent"):
 
     :ivar digest: BLAKE3 of the whole file, if this range ends the file and its bytes
         were read in ascending order without a gap; otherwise empty.
+    :ivar runs: which of them are holes; only data is in the payload.
+    :ivar ahead: bytes after this range that are a hole, as far as that is known.
     """
 
     length: Natural
     digest: bytes = b""
+    runs: Runs = []
+    ahead: Natural = 0
+
+    @property
+    def carried(self) -> int:
+        """
+        Bytes of it in the payload.
+        """
+        return sum(self.runs[::2]) if self.runs else self.length
 
 
 class Piece(Value, frozen=True):
@@ -217,12 +260,21 @@ class Piece(Value, frozen=True):
     Other pieces continue where the one before ended.
 
     :ivar keep: digests as in :class:`Digests`, of the first *offset* bytes.
+    :ivar runs: which of the bytes are holes; only data is in the payload.
     """
 
     path: bytes
     offset: Natural
     length: Natural
     keep: list[bytes] = []
+    runs: Runs = []
+
+    @property
+    def carried(self) -> int:
+        """
+        Bytes of it in the payload.
+        """
+        return sum(self.runs[::2]) if self.runs else self.length
 
 
 class Written(Value, frozen=True, tag="written"):

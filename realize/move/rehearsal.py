@@ -86,7 +86,10 @@ class Rehearsal:
         return self._line.error is None and not self._line.stopping
 
     async def _ask(self, items: list[Item], directories: list[Directory]) -> None:
-        offers = [Offer(item.file.path, item.file.size) for item in items]
+        offers = [
+            Offer(file.path, file.size, file.holes)
+            for file in (item.file for item in items)
+        ]
         self._asking += len(items)
         try:
             results = await self._destination.offer(offers, directories, reserve=False)

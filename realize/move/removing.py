@@ -175,7 +175,10 @@ class Remover:
             await self._end_with(proven, "unlink")
 
     async def _look(self, items: list[Item]) -> Sequence[Held | Failure]:
-        offers = [Offer(item.file.path, item.file.size) for item in items]
+        offers = [
+            Offer(file.path, file.size, file.holes)
+            for file in (item.file for item in items)
+        ]
         try:
             return await self._destination.offer(offers, (), reserve=False)
         except PeerError as error:

@@ -301,7 +301,10 @@ class Run:
             self._tally.succeeded(adopted, self._clock.seconds())
 
     async def _offer(self, items: list[Item], directories: list[Directory]) -> None:
-        offers = [Offer(item.file.path, item.file.size) for item in items]
+        offers = [
+            Offer(file.path, file.size, file.holes)
+            for file in (item.file for item in items)
+        ]
         try:
             results = await self._destination.offer(offers, directories)
         except PeerError as error:

@@ -21,6 +21,7 @@ from realize.errors import InternalError, PeerError, SourceChanged
 from realize.model import (
     MAX_BATCH,
     MAX_BATCH_BYTES,
+    MAX_BATCH_HOLES,
     Extent,
     Failure,
     Piece,
@@ -31,6 +32,10 @@ from realize.move.line import MAX_NAMES, Line
 from realize.move.tally import Item, Refuse, Tally
 from realize.move.window import LARGEST_SLICE, Flight, Window
 from realize.store.interface import Destination, Source
+
+#: Holes in progress at once: nothing of them is on the line, but both ends work on
+#: them.
+MAX_HOLES: Final = 4
 
 _CUT_SHORT: Final = Failure(
     SourceChanged.code, "fewer bytes were read than the file had when it was listed"
@@ -47,6 +52,7 @@ class Large:
 
     :ivar asked: where the next slice to be read begins.
     :ivar placed: where the next slice to be written begins.
+    :ivar hole: where the hole ends that is known to come next; before *asked* if none.
     :ivar arrived: slices that were read before an earlier one was, by offset.
     :ivar unanswered: writes begun and not answered.
     :ivar broken: nothing more is to be done for it.
@@ -55,6 +61,7 @@ class Large:
     item: Item
     asked: int = 0
     placed: int = 0
+    hole: int = 0
     arrived: dict[int, tuple[Flight, Extent, bytes | memoryview]] = field(factory=dict)
     unanswered: int = 0
     broken: bool = False
@@ -90,6 +97,7 @@ class Sender:
     _current: Large | None = None
     _batches: int = 0
     _open: int = 0
+    _holes: int = 0
     #: Bytes asked for in each lane since both last had work.
     _small_share: int = 0
     _large_share: int = 0
@@ -202,8 +210,9 @@ class Sender:
 
         :returns: those that were written, and their bytes.
         """
+        runs = self._destination.takes_holes
         ranges = [
-            Range(file.path, file.identity, 0, file.size)
+            Range(file.path, file.identity, 0, file.size, runs)
             for file in (item.file for item in batch)
         ]
         try:
@@ -219,10 +228,14 @@ class Sender:
             else:
                 sound = False
         if not sound:
-            batch, payload = self._only_whole(batch, extents, payload)
+            batch, extents, payload = self._only_whole(batch, extents, payload)
             if not batch:
                 return [], 0
-        pieces = [Piece(item.file.path, 0, item.file.size) for item in batch]
+        pieces = [
+            Piece(item.file.path, 0, item.file.size, runs=extent.runs)
+            for item, extent in zip(batch, extents, strict=True)
+            if isinstance(extent, Extent)
+        ]
         try:
             results = await self._destination.write(pieces, payload)
         except PeerError as error:
@@ -236,11 +249,11 @@ class Sender:
         batch: list[Item],
         extents: Sequence[Extent | Failure],
         payload: bytes | memoryview,
-    ) -> tuple[list[Item], bytes]:
+    ) -> tuple[list[Item], list[Extent], bytes]:
         """
         Leave out of a batch what was not read to its end.
         """
-        whole, parts, refused = list[Item](), [], []
+        whole, read, parts, refused = list[Item](), list[Extent](), [], []
         position = 0
         for item, extent in zip(batch, extents, strict=True):
             if isinstance(extent, Failure):
@@ -248,12 +261,13 @@ class Sender:
                 continue
             if extent.length == item.file.size:
                 whole.append(item)
-                parts.append(payload[position : position + extent.length])
+                read.append(extent)
+                parts.append(payload[position : position + extent.carried])
             else:
                 refused.append((item, _CUT_SHORT))
-            position += extent.length
+            position += extent.carried
         self._refuse(refused, "source")
-        return whole, b"".join(parts)
+        return whole, read, b"".join(parts)
 
     def _sort_out(
         self, batch: list[Item], results: Sequence[Written | Failure]
@@ -285,30 +299,43 @@ class Sender:
             self._large_bytes -= self._current.item.file.size - self._current.asked
             self._open += 1
             self._tally.began(self._current.item)
-        return self._current
+        large = self._current
+        if large and large.hole > large.asked and self._holes >= MAX_HOLES:
+            return None
+        return large
 
     def _begin_slice(self, large: Large) -> None:
         file, offset = large.item.file, large.asked
-        length = min(self._window.slice, file.size - offset)
+        runs, hole = self._destination.takes_holes, large.hole > offset
+        if hole:
+            length = min(MAX_BATCH_HOLES, large.hole - offset)
+        else:
+            length = min(self._window.slice, file.size - offset)
         large.asked += length
-        self._large_share += length
         if large.asked >= file.size:
             self._current = None
-        self._line.start(
-            self._read_slice(large, Range(file.path, file.identity, offset, length))
-        )
+        wanted = Range(file.path, file.identity, offset, length, runs, hole)
+        self._large_share += wanted.carried
+        self._line.start(self._read_slice(large, wanted))
 
     async def _read_slice(self, large: Large, wanted: Range) -> None:
-        flight = self._window.begin(wanted.length, self._clock.seconds())
+        flight = self._window.begin(wanted.carried, self._clock.seconds())
+        self._holes += wanted.hole
         result: Extent | Failure
         try:
             (result,), data = await self._source.read([wanted])
         except PeerError as error:
             result, data = Failure.of(error), b""
-        if isinstance(result, Extent) and not (
-            result.length == wanted.length == len(data)
-        ):
-            result = _CUT_SHORT
+        finally:
+            self._holes -= wanted.hole
+        if isinstance(result, Extent):
+            end = wanted.offset + wanted.length
+            if result.length != wanted.length or result.carried != len(data):
+                result = _CUT_SHORT
+            elif result.ahead:
+                large.hole = min(end + result.ahead, large.item.file.size)
+            if isinstance(result, Extent) and result.runs:
+                flight = self._window.lighten(flight, len(data))
         if large.broken or isinstance(result, Failure):
             self._window.drop(flight)
             if isinstance(result, Failure) and self._break(large):
@@ -317,7 +344,7 @@ class Sender:
         large.arrived[wanted.offset] = (flight, result, data)
         while (next_one := large.arrived.pop(large.placed, None)) is not None:
             offset = large.placed
-            large.placed += len(next_one[2])
+            large.placed += next_one[1].length
             large.unanswered += 1
             self._line.start(self._write_slice(large, offset, *next_one))
 
@@ -330,15 +357,16 @@ class Sender:
         data: bytes | memoryview,
     ) -> None:
         item, file = large.item, large.item.file
+        end = offset + extent.length
         result: Written | Failure
         try:
             (result,) = await self._destination.write(
-                [Piece(file.path, offset, len(data))], data
+                [Piece(file.path, offset, extent.length, runs=extent.runs)], data
             )
         except PeerError as error:
             result = Failure.of(error)
         large.unanswered -= 1
-        if isinstance(result, Written) and result.size != offset + len(data):
+        if isinstance(result, Written) and result.size != end:
             result = _ODD_SIZE
         if isinstance(result, Failure):
             self._window.drop(flight)
@@ -346,9 +374,9 @@ class Sender:
                 self._refuse([(item, result)], "destination")
             return
         self._window.land(flight, self._clock.seconds())
-        self._tally.advanced(len(data), file.path)
-        item.sent += len(data)
-        if offset + len(data) == file.size:
+        self._tally.advanced(extent.length, file.path)
+        item.sent += extent.length
+        if end == file.size:
             item.digest = extent.digest
         if large.placed == file.size and not large.unanswered and not large.broken:
             self._open -= 1

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 #: Bounds of the window, and where it begins, in bytes.
 SMALLEST: Final = 1024 * 1024
@@ -181,6 +181,16 @@ class Window:
         self._haste.see(1 / elapsed, now)
         if self._in_flight < self.size // 2:
             self._full = False
+
+    def lighten(self, flight: Flight, size: int) -> Flight:
+        """
+        Less is on its way than was asked for: the rest are holes.
+
+        :param size: bytes that are.
+        :returns: what takes the place of *flight*.
+        """
+        self._in_flight -= flight.size - size
+        return evolve(flight, size=size)
 
     def drop(self, flight: Flight) -> None:
         """

@@ -22,6 +22,7 @@ from realize.errors import (
 from realize.model import (
     MAX_BATCH,
     MAX_BATCH_BYTES,
+    MAX_BATCH_HOLES,
     Directory,
     Failure,
     File,
@@ -106,6 +107,13 @@ class LocalDestination:
         return self._name
 
     @property
+    def takes_holes(self) -> bool:
+        """
+        See :class:`~realize.store.interface.Destination`.
+        """
+        return True
+
+    @property
     def peer(self) -> str:
         """
         For whom it is open.
@@ -164,9 +172,11 @@ class LocalDestination:
         See :class:`~realize.store.interface.Destination`.
         """
         paths = _paths(pieces)
-        wanted = sum(piece.length for piece in pieces)
+        wanted = sum(piece.carried for piece in pieces)
         if wanted != len(payload) or wanted > MAX_BATCH_BYTES:
             raise BadRequest(f"{len(payload)} bytes for pieces of {wanted}")
+        if sum(piece.length for piece in pieces) - wanted > MAX_BATCH_HOLES:
+            raise BadRequest("larger holes than one batch may have")
         return await self._work.run(paths, self._write, pieces, memoryview(payload))
 
     async def finish(self, files: Sequence[Finish]) -> Sequence[Finished | Failure]:
@@ -231,7 +241,7 @@ class LocalDestination:
         position = 0
         with self._files.using({piece.path for piece in pieces}):
             for piece in pieces:
-                end = position + piece.length
+                end = position + piece.carried
                 results.append(self._write_one(piece, payload[position:end]))
                 position = end
         self._recorder.written(
@@ -259,28 +269,34 @@ class LocalDestination:
         return file.failure
 
     def _take(self, file: Incoming, piece: Piece, data: memoryview) -> int:
-        if piece.offset + len(data) > file.size or (piece.keep and data):
+        length = sum(piece.runs) if piece.runs else len(data)
+        if (
+            length != piece.length
+            or piece.offset + length > file.size
+            or (piece.keep and length)
+        ):
             raise BadRequest(
-                f"{printable(file.path)}: {len(data)} bytes at {piece.offset}"
+                f"{printable(file.path)}: {piece.length} bytes at {piece.offset}"
                 f" of a file of {file.size}"
             )
         partial = file.partial
         if piece.keep:
             partial = partial or self._open(file, Partial.resume)
             partial.keep(piece.offset, piece.keep)
-            self._files.promise(file, file.size - partial.size)
+            self._files.promise(file, partial.stored)
             return partial.size
         if piece.offset == 0:
             if partial is None:
                 partial = self._open(file, Partial.begin)
             else:
                 partial.restart()
-            if file.promised != file.size:
-                self._files.promise(file, file.size)
+            self._files.promise(file, 0)
         elif partial is None:
             raise BadRequest(f"{printable(file.path)}: begins at {piece.offset}")
-        partial.write(piece.offset, data)
-        self._files.promise(file, file.size - partial.size)
+        if file.holes and partial.stored + len(data) > file.size - file.holes:
+            self._files.promise(file, partial.stored + len(data))
+        partial.write_runs(piece.offset, piece.runs, data)
+        self._files.promise(file, partial.stored)
         if len(data) >= _LARGE:
             try:
                 start_writeback(partial.fd, piece.offset, len(data))

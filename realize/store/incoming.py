@@ -33,6 +33,7 @@ class Incoming:
     A file that was offered.
 
     :ivar size: bytes it will have.
+    :ivar holes: how many of them will take no room, as far as the source knows.
     :ivar directory: path of the directory it goes to.
     :ivar kept_out: why it must not be written, although it may be there already.
     :ivar leftover: an earlier run left a partial that has not been opened.
@@ -46,6 +47,7 @@ class Incoming:
     name: bytes
     size: int
     directory: bytes
+    holes: int = 0
     kept_out: Failure | None = None
     leftover: bool = False
     promised: int = 0
@@ -133,13 +135,20 @@ class IncomingFiles:
             for file in files:
                 file.busy = False
 
-    def promise(self, file: Incoming, missing: int, free: int | None = None) -> None:
+    def promise(self, file: Incoming, stored: int, free: int | None = None) -> None:
         """
         Set aside the bytes that a file still lacks; more or less than before.
 
+        One that turns out to need more than its source had said is not believed to
+        have holes any longer: all of it must find room.
+
+        :param stored: bytes of it that take room already.
         :param free: bytes free on the file system, if that is known.
         :raises NoSpace: there are not as many; what was set aside stays.
         """
+        if stored > file.size - file.holes:
+            file.holes = 0
+        missing = max(0, file.size - file.holes - stored)
         more = missing - file.promised
         if more > 0:
             self._ledger.promise(more, self._free() if free is None else free)

@@ -4,7 +4,8 @@ What a store can do, whether it is on this host or a peer's.
 Rules common to all operations:
 
 - A batch holds at most :data:`~realize.model.MAX_BATCH` items and
-  :data:`~realize.model.MAX_BATCH_BYTES` bytes.  Its answer has one result per item,
+  :data:`~realize.model.MAX_BATCH_BYTES` bytes, and beside them
+  :data:`~realize.model.MAX_BATCH_HOLES` of holes.  Its answer has one result per item,
   in the same order; one that failed is a :class:`~realize.model.Failure`.
 - An exception means that the whole operation did nothing: a
   :class:`~realize.errors.PeerError` if the store says so, or
@@ -102,7 +103,7 @@ class Source(Store, Protocol):
         After the last byte of a file it is checked again that it is the version
         asked for (:class:`~realize.errors.SourceChanged` if not).
 
-        :returns: the extents and, joined, their bytes.
+        :returns: the extents and, joined, their bytes without holes.
         """
 
     async def remove(
@@ -120,6 +121,12 @@ class Destination(Store, Protocol):
     """
     A store that files are put into.  It is never listed.
     """
+
+    @property
+    def takes_holes(self) -> bool:
+        """
+        Whether pieces may have :attr:`~realize.model.Piece.runs`.
+        """
 
     async def offer(
         self,
@@ -156,8 +163,10 @@ class Destination(Store, Protocol):
         Once a piece failed, all that follow for the same file fail in the same way
         until it is offered again.
 
-        :param payload: the bytes of all pieces, joined; as long as the sum of their
-            lengths.
+        Holes become holes; so does what lies between the end of a partial and a piece
+        that begins further on.
+
+        :param payload: the bytes of all pieces, joined, without holes.
         """
 
     async def finish(self, files: Sequence[Finish]) -> Sequence[Finished | Failure]:

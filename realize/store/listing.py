@@ -27,6 +27,7 @@ from realize.paths import (
 from realize.store.hidden import empty_abandoned, look_into_abandoned
 from realize.store.identity import identity_of
 from realize.store.root import OPEN_DIRECTORY, Root
+from realize.store.sparse import holes_of
 
 if TYPE_CHECKING:
     from os import _ScandirIterator
@@ -190,6 +191,7 @@ class Walk:
                 status.st_mtime_ns,
                 status.st_mode & _PERMISSIONS,
                 identity_of(status),
+                holes_of(status),
             )
         )
         self._bytes += len(path) + _ENTRY_BYTES

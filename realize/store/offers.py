@@ -167,8 +167,9 @@ class Offers:
             if file.kept_out is not None:
                 raise file.kept_out.error
             # Anew: the disk may have become fuller than when it was promised first.
-            self._files.promise(file, 0)
-            self._files.promise(file, max(0, offer.size - partial), free)
+            self._files.promise(file, offer.size)
+            file.holes = min(offer.holes, offer.size)
+            self._files.promise(file, min(partial, offer.size - file.holes), free)
         # A file that is probably there already needs no space: the disk may be full.
         self._files.announce(file)
         return held(present, partial)
@@ -184,7 +185,7 @@ class Offers:
             kept_out = self._kept_out(file.path, present)
             if kept_out is not None:
                 raise kept_out.error
-            missing = offer.size - partial - file.promised
+            missing = offer.size - offer.holes - partial - file.promised
             self._ledger.check(max(0, missing), free)
         return held(present, partial)
 

@@ -27,8 +27,9 @@ from attrs import define
 from blake3 import blake3
 
 from realize.errors import BadRequest, Busy, NameTaken
-from realize.model import PREFIX_STEP
+from realize.model import MAX_BATCH_HOLES, PREFIX_STEP
 from realize.paths import MAX_NAME, PARTIAL_PREFIX, PARTIAL_SUFFIX, printable
+from realize.store.sparse import allocated, digest_file, digest_zeros
 
 #: Most bytes of a name that its partial can carry whole.
 _ROOM: Final = MAX_NAME - len(PARTIAL_PREFIX) - len(PARTIAL_SUFFIX)
@@ -36,10 +37,6 @@ _ROOM: Final = MAX_NAME - len(PARTIAL_PREFIX) - len(PARTIAL_SUFFIX)
 #: Bytes of a longer name that stay readable, and of its digest.
 _READABLE: Final = 200
 _DISTINCT: Final = 8
-
-#: Bytes read at a time.
-_BLOCK: Final = 1024 * 1024
-_ZEROS: Final = memoryview(bytes(_BLOCK))
 
 _OPEN: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE: Final = _OPEN | os.O_CREAT | os.O_EXCL
@@ -96,12 +93,14 @@ class Partial:
     :ivar name: its own name in the directory.
     :ivar size: bytes in it.
     :ivar hasher: has seen those bytes.
+    :ivar stored: how many of them take room on the disk; the others are holes.
     """
 
     fd: int
     name: bytes
     size: int
     hasher: blake3
+    stored: int = 0
 
     @classmethod
     def begin(cls, directory: int, name: bytes) -> Partial:
@@ -130,7 +129,7 @@ class Partial:
         """
         Make it empty.
         """
-        self.size = 0
+        self.size = self.stored = 0
         self.hasher = blake3()
         os.ftruncate(self.fd, 0)
 
@@ -150,21 +149,43 @@ class Partial:
             if end > available:
                 break
             hasher = agreed.copy()
-            update_from_file(hasher, self.fd, kept, end)
+            digest_file(hasher, self.fd, kept, end)
             if hasher.digest() != expected:
                 break
             kept, agreed = end, hasher
         self.size, self.hasher = kept, agreed
         os.ftruncate(self.fd, kept)
+        self.stored = min(kept, allocated(os.fstat(self.fd)))
+
+    def write_runs(self, offset: int, runs: Sequence[int], data: memoryview) -> None:
+        """
+        Add data and holes at *offset*.  Nothing is written where holes are, and what
+        the file may have had there is gone: it ends where it was written so far.
+
+        :param runs: as of :class:`realize.model.Piece`; empty if all is data.
+        :param data: without holes.
+        :raises BadRequest: as :meth:`write` and :meth:`extend`.
+        """
+        if not runs:
+            self.write(offset, data)
+            return
+        at = 0
+        for index, length in enumerate(runs):
+            if index % 2:
+                self.extend(offset + length)
+            else:
+                self.write(offset, data[at : at + length])
+                at += length
+            offset += length
 
     def write(self, offset: int, data: memoryview) -> None:
         """
-        Add *data* at *offset*; what lies between the present end and there is zeros.
+        Add *data* at *offset*; what lies between the present end and there is a hole.
 
         After an :class:`OSError` the partial no longer agrees with its hasher: give
         it up with :meth:`close`.
 
-        :raises BadRequest: *offset* is before the present end.
+        :raises BadRequest: *offset* is before the present end, or as :meth:`extend`.
         """
         if offset < self.size:
             raise BadRequest(f"a piece at {offset} after {self.size} bytes")
@@ -172,6 +193,7 @@ class Partial:
             self.extend(offset)
         self.hasher.update(data)
         end = offset + len(data)
+        self.stored += len(data)
         while offset < end:
             count = os.pwrite(self.fd, data, offset)
             offset += count
@@ -180,15 +202,19 @@ class Partial:
 
     def extend(self, size: int) -> None:
         """
-        Make it *size* bytes long, with zeros at its end.
+        Make it *size* bytes long, with a hole at its end.
 
-        :raises BadRequest: it is longer already.
+        :raises BadRequest: it is longer already, or shorter by more than
+            :data:`~realize.model.MAX_BATCH_HOLES`.
         """
-        if size < self.size:
+        hole = size - self.size
+        if hole < 0:
             raise BadRequest(f"{self.size} bytes were written of a file of {size}")
-        if size > self.size:
+        if hole > MAX_BATCH_HOLES:
+            raise BadRequest(f"a hole of {hole} bytes at once")
+        if hole:
             os.ftruncate(self.fd, size)
-            self._hash_zeros(size - self.size)
+            digest_zeros(self.hasher, hole)
             self.size = size
 
     def close(self) -> None:
@@ -208,26 +234,6 @@ class Partial:
                 os.unlink(self.name, dir_fd=directory)
             finally:
                 self.close()
-
-    def _hash_zeros(self, count: int) -> None:
-        while count > 0:
-            part = _ZEROS[:count]
-            self.hasher.update(part)
-            count -= len(part)
-
-
-def update_from_file(hasher: blake3, fd: int, start: int, end: int) -> None:
-    """
-    Show *hasher* the bytes of a file from *start* to *end*, or to where it ends.
-    """
-    buffer = bytearray(min(_BLOCK, end - start))
-    view = memoryview(buffer)
-    while start < end:
-        count = os.preadv(fd, [view[: end - start]], start)
-        if count == 0:
-            return
-        hasher.update(view[:count])
-        start += count
 
 
 def _open_locked(directory: int, name: bytes, *, empty: bool) -> int:

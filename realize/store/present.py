@@ -16,7 +16,7 @@ from realize.errors import DigestMismatch, NameTaken
 from realize.model import Held
 from realize.paths import printable
 from realize.store.identity import identity_of
-from realize.store.partial import update_from_file
+from realize.store.sparse import digest_file
 
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -71,7 +71,7 @@ def proven(
                 f" not {size}"
             )
         hasher = blake3()
-        update_from_file(hasher, fd, 0, size)
+        digest_file(hasher, fd, 0, size)
         if hasher.digest() != digest:
             raise DigestMismatch(f"{printable(name)}: the present file differs")
         if identity_of(os.fstat(fd)) != identity_of(status):

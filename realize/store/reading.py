@@ -13,6 +13,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from itertools import groupby
 from typing import Final, Protocol, TypeVar
 
@@ -25,6 +26,15 @@ from realize.model import PREFIX_STEP, Digests, Extent, Failure, Prefix, Range
 from realize.paths import RelativePath, parent_of, printable
 from realize.store.identity import Guard, TooFresh, matches, size_of
 from realize.store.root import Root, disk_error
+from realize.store.sparse import (
+    HoleMap,
+    allocated,
+    cut_holes,
+    digest_runs,
+    digest_zeros,
+    read_at,
+    read_runs,
+)
 
 #: Files kept open between ranges.
 MAX_OPEN: Final = 32
@@ -53,6 +63,7 @@ class _OpenFile:
     """
     A file that is read in ranges.
 
+    :ivar holes: where its holes are; None if it has none.
     :ivar hasher: has seen the first *position* bytes; None if there was a gap.
     :ivar marks: hashers that have seen shorter beginnings, by length.
     """
@@ -60,6 +71,7 @@ class _OpenFile:
     path: bytes
     identity: bytes
     fd: int
+    holes: HoleMap | None
     hasher: blake3 | None = field(factory=blake3)
     position: int = 0
     marks: OrderedDict[int, blake3] = field(factory=OrderedDict)
@@ -80,6 +92,22 @@ class _OpenFile:
         self.position += len(data)
         if self.hasher is not None:
             self.hasher.update(data)
+
+    def add_runs(self, runs: Sequence[int], data: bytes) -> None:
+        """
+        Digest data and holes at *position*.
+        """
+        self.position += sum(runs)
+        if self.hasher is not None:
+            digest_runs(self.hasher, runs, data)
+
+    def add_hole(self, length: int) -> None:
+        """
+        Digest a hole at *position*.
+        """
+        self.position += length
+        if self.hasher is not None:
+            digest_zeros(self.hasher, length)
 
     def mark(self) -> None:
         """
@@ -206,7 +234,7 @@ class Reader:
     ) -> tuple[Extent, bytes]:
         size = size_of(item.identity)
         length = item.length
-        if length != size or item.offset:
+        if length != size or item.offset or item.hole:
             return self._read_part(directory, name, item, first)
         fd = self._guard.open(
             directory, name, item.path, item.identity, fresh=not first
@@ -214,11 +242,17 @@ class Reader:
         try:
             data = os.read(fd, size) if size else b""
             if len(data) < size:
-                data = _read_at(fd, size, 0)
-            self._check(directory, name, item, len(data) == size)
+                data = read_at(fd, size, 0)
+            status = self._check(directory, name, item, len(data) == size)
+            digest = blake3(data).digest()
+            if item.runs and allocated(status) < size:
+                runs = HoleMap(fd, size).runs(0, size)
+                cut = cut_holes(runs, data) if runs else None
+                if cut is not None:
+                    return Extent(length, digest, runs), cut
         finally:
             os.close(fd)
-        return Extent(length, blake3(data).digest()), data
+        return Extent(length, digest), data
 
     def _read_part(
         self, directory: int, name: bytes, item: Range, first: bool
@@ -233,16 +267,29 @@ class Reader:
                 directory, name, item.path, item.identity, fresh=not first
             )
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-            opened = _OpenFile(item.path, item.identity, fd)
+            opened = self._opened(item, fd)
         digest = b""
+        ahead = 0
         try:
-            data = _read_at(opened.fd, item.length, item.offset)
-            self._check(directory, name, item, len(data) == item.length)
+            runs = self._runs(opened, item)
+            if runs:
+                data = read_runs(opened.fd, item.offset, runs)
+                wanted = sum(runs[::2])
+            else:
+                data = read_at(opened.fd, item.length, item.offset)
+                wanted = item.length
+            self._check(directory, name, item, len(data) == wanted)
             opened.seek(item.offset)
-            opened.add(data)
+            if runs:
+                opened.add_runs(runs, data)
+            else:
+                opened.add(data)
             opened.marks.clear()
+            if item.runs and opened.holes is not None:
+                ahead = opened.holes.ahead(end)
             if end < size:
-                os.posix_fadvise(opened.fd, end, _AHEAD, os.POSIX_FADV_WILLNEED)
+                if not ahead:
+                    os.posix_fadvise(opened.fd, end, _AHEAD, os.POSIX_FADV_WILLNEED)
             elif opened.hasher is not None:
                 digest = opened.hasher.digest()
         except BaseException:
@@ -252,7 +299,34 @@ class Reader:
             self._keep(opened)
         else:
             os.close(opened.fd)
-        return Extent(item.length, digest), data
+        return Extent(item.length, digest, runs, ahead), data
+
+    def _opened(self, item: Range | Prefix, fd: int) -> _OpenFile:
+        try:
+            holes = HoleMap.of(fd)
+            if holes is not None:
+                # There have been file systems that took for a hole what was written,
+                # but not yet to the disk.
+                with suppress(OSError):
+                    os.fdatasync(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        return _OpenFile(item.path, item.identity, fd, holes)
+
+    @staticmethod
+    def _runs(opened: _OpenFile, item: Range) -> list[int]:
+        """
+        The runs of a range, if it has holes and they may be told.
+
+        :raises SourceChanged: it was to be a hole, and is none.
+        """
+        runs: list[int] = []
+        if opened.holes is not None and item.runs:
+            runs = opened.holes.runs(item.offset, item.offset + item.length)
+        if item.hole and runs != [0, item.length]:
+            raise SourceChanged(f"{printable(item.path)}: a hole was filled")
+        return runs
 
     def _digest(
         self, directory: int, name: bytes, item: Prefix, first: bool
@@ -265,7 +339,7 @@ class Reader:
         if not item.length:
             os.close(fd)
             return Digests([_NOTHING])
-        opened = _OpenFile(item.path, item.identity, fd)
+        opened = self._opened(item, fd)
         try:
             steps = self._steps(opened, item)
             self._check(directory, name, item, opened.position == item.length)
@@ -289,11 +363,16 @@ class Reader:
             if self._stopped:
                 raise CancelledError
             goal = min(item.length, (len(steps) + 1) * PREFIX_STEP)
-            block = buffer[: goal - opened.position]
-            count = os.preadv(opened.fd, [block], opened.position)
-            if not count:
-                break  # truncated; the check that follows says so
-            opened.add(block[:count])
+            missing = goal - opened.position
+            hole = 0 if opened.holes is None else opened.holes.ahead(opened.position)
+            if hole:
+                opened.add_hole(min(hole, missing))
+            else:
+                block = buffer[:missing]
+                count = os.preadv(opened.fd, [block], opened.position)
+                if not count:
+                    break  # truncated; the check that follows says so
+                opened.add(block[:count])
             if opened.position == goal and opened.hasher is not None:
                 opened.mark()
                 steps.append(opened.hasher.digest())
@@ -301,21 +380,23 @@ class Reader:
 
     def _check(
         self, directory: int, name: bytes, item: Range | Prefix, complete: bool
-    ) -> None:
+    ) -> os.stat_result:
         """
         After reading: whether it was the version asked for to the end.
 
         The descriptor is of that version, and keeps its inode from being used again.
         So if the name still has the identity, then so has the descriptor.
+
+        :returns: its status.
         """
         try:
             status = os.stat(name, dir_fd=directory, follow_symlinks=False)
         except FileNotFoundError:
-            complete = False
+            pass
         else:
-            complete = complete and matches(status, item.identity)
-        if not complete:
-            raise SourceChanged(f"{printable(item.path)}: changed while being read")
+            if complete and matches(status, item.identity):
+                return status
+        raise SourceChanged(f"{printable(item.path)}: changed while being read")
 
     # -- files kept open
 
@@ -339,17 +420,3 @@ class Reader:
                 os.close(oldest.fd)
         if before is not None:
             os.close(before.fd)
-
-
-def _read_at(fd: int, length: int, offset: int) -> bytes:
-    """
-    *length* bytes, or less at the end of the file.
-    """
-    data = os.pread(fd, length, offset)
-    if len(data) == length:
-        return data
-    parts = [data]
-    while data and (missing := length - sum(map(len, parts))):
-        data = os.pread(fd, missing, offset + length - missing)
-        parts.append(data)
-    return b"".join(parts)

@@ -12,6 +12,7 @@ from realize.errors import BadRequest, DirectoryGone, DiskError, NoSuchFile
 from realize.model import (
     MAX_BATCH,
     MAX_BATCH_BYTES,
+    MAX_BATCH_HOLES,
     Digests,
     Extent,
     Failure,
@@ -137,7 +138,9 @@ class LocalSource:
         See :class:`~realize.store.interface.Source`.
         """
         _check_batch(ranges)
-        if sum(max(each.length, 0) for each in ranges) > MAX_BATCH_BYTES:
+        wanted = sum(max(each.carried, 0) for each in ranges)
+        holes = sum(each.length for each in ranges if each.hole)
+        if wanted > MAX_BATCH_BYTES or holes > MAX_BATCH_HOLES:
             raise BadRequest("more bytes than one batch may hold")
         keys = [each.path for each in ranges]
         return await self.work.run(keys, self._read, ranges)

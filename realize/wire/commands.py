@@ -62,6 +62,11 @@ WIRE_ERRORS: Final[dict[type[Exception], bytes]] = {
 _Max = msgspec.Meta(max_length=MAX_BATCH)
 
 
+#: What this program can do beyond what every version can, in the order in which it
+#: came to be; the other end uses only what both can.
+FEATURES: Final = ("holes",)
+
+
 class Granted(Value, frozen=True):
     """
     What the client may do with one directory of the server.
@@ -87,12 +92,14 @@ class Greeting(Value, frozen=True):
     :ivar max_payload: the longest payload that the server accepts, in bytes.
     :ivar max_requests: how many requests it works on at once; it reads no more of them
         while it has as many.
+    :ivar features: as :data:`FEATURES`; those that are not known mean nothing.
     """
 
     software: str
     granted: list[Granted]
     max_payload: Natural
     max_requests: Natural
+    features: list[str] = []
 
 
 class Offers(Value, frozen=True):

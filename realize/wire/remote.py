@@ -220,6 +220,7 @@ class Connection:
     :ivar peer: its name.
     :ivar software: what it calls itself.
     :ivar granted: the directories that this host may use there, by their ids.
+    :ivar features: what it can do, as :data:`realize.wire.commands.FEATURES`.
     """
 
     def __init__(self, link: ClientLink, greeting: Greeting) -> None:
@@ -229,6 +230,7 @@ class Connection:
         self.granted: Mapping[str, Granted] = {
             granted.directory: granted for granted in greeting.granted
         }
+        self.features = frozenset(greeting.features)
 
     async def ask(
         self, command: type[commands.Request], quick: bool = False, **arguments: Any
@@ -292,7 +294,13 @@ class Connection:
             commands.OpenDestination, quick=True, directory=directory, below=below
         )
         name = store_name(self.peer, directory, below)
-        return RemoteDestination(self, name, answer["store"], answer["payload"].head)
+        return RemoteDestination(
+            self,
+            name,
+            answer["store"],
+            answer["payload"].head,
+            takes_holes="holes" in self.features,
+        )
 
     # -- limits
 

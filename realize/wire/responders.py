@@ -276,7 +276,7 @@ class Responders(Link):
     @commands.Read.responder
     async def read(self, store: int, payload: Unpacked) -> Answer:
         source = self._source(store)
-        nbytes = sum(wanted.length for wanted in payload.head)
+        nbytes = sum(wanted.carried for wanted in payload.head)
         if nbytes > MAX_BATCH_BYTES:
             raise BadRequest(f"{nbytes} bytes are more than a batch may be")
         with self._intake.holding(nbytes):
@@ -304,7 +304,7 @@ class Responders(Link):
     @commands.Write.responder
     async def write(self, store: int, payload: Unpacked) -> Answer:
         destination = self._destination(store)
-        if sum(piece.length for piece in payload.head) != len(payload.data):
+        if sum(piece.carried for piece in payload.head) != len(payload.data):
             raise BadRequest("the bytes are not as many as the pieces say")
         written = await destination.write(payload.head, payload.data)
         return {"payload": pack(written)}

@@ -110,6 +110,7 @@ class ServerLink(Control):
             granted=list(self._service.granted(self.peer).values()),
             max_payload=MAX_PAYLOAD,
             max_requests=MAX_REQUESTS,
+            features=list(commands.FEATURES),
         )
         try:
             answer = await self.ask(

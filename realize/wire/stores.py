@@ -49,6 +49,7 @@ MAX_HEAD: Final = MAX_PAYLOAD - MAX_BATCH_BYTES - 64 * 1024
 # No item takes more than this in a head, beside its path and what else can be long.
 _ITEM: Final = 128
 _DIGEST: Final = 34
+_NUMBER: Final = 9
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -173,9 +174,11 @@ class RemoteSource(_RemoteStore):
         nbytes = 0
         for wanted, extent in zip(ranges, answer.head, strict=True):
             if isinstance(extent, Extent):
-                nbytes += extent.length
-                if extent.length > wanted.length:
+                nbytes += extent.carried
+                if extent.length > wanted.length or extent.carried > wanted.carried:
                     raise self._connection.broken("Read has more bytes than asked for")
+                if extent.runs and sum(extent.runs) != extent.length:
+                    raise self._connection.broken("Read has runs of another length")
         if nbytes != len(answer.data):
             raise self._connection.broken("Read has not as many bytes as it says")
         return answer
@@ -189,7 +192,20 @@ class RemoteSource(_RemoteStore):
 class RemoteDestination(_RemoteStore):
     """
     A :class:`~realize.store.interface.Destination` of a peer.
+
+    :ivar takes_holes: see there.
     """
+
+    def __init__(
+        self,
+        connection: Asks,
+        name: str,
+        number: int,
+        place: Place,
+        takes_holes: bool = True,
+    ) -> None:
+        super().__init__(connection, name, number, place)
+        self.takes_holes = takes_holes
 
     async def offer(
         self,
@@ -212,7 +228,7 @@ class RemoteDestination(_RemoteStore):
     ) -> Sequence[Written | Failure]:
         _check_count(pieces)
         _check_bytes(pieces)
-        if sum(piece.length for piece in pieces) != len(payload):
+        if sum(piece.carried for piece in pieces) != len(payload):
             raise BadRequest("the bytes are not as many as the pieces say")
         answers = await _all_at_once(
             self._ask(commands.Write, pack(part, data), len(part))
@@ -253,7 +269,7 @@ def _check_count(items: Sequence[object]) -> None:
 
 
 def _check_bytes(items: Sequence[Range] | Sequence[Piece]) -> None:
-    nbytes = sum(item.length for item in items)
+    nbytes = sum(item.carried for item in items)
     if nbytes > MAX_BATCH_BYTES:
         raise BadRequest(f"{nbytes} bytes are more than a batch may be")
 
@@ -267,7 +283,7 @@ def _weigh_prefix(item: Prefix) -> int:
 
 
 def _weigh_piece(item: Piece) -> int:
-    return _weigh_file(item) + _DIGEST * len(item.keep)
+    return _weigh_file(item) + _DIGEST * len(item.keep) + _NUMBER * len(item.runs)
 
 
 def _parts(
@@ -294,7 +310,7 @@ def _with_data(
     """
     at = 0
     for part in parts:
-        end = at + sum(piece.length for piece in part)
+        end = at + sum(piece.carried for piece in part)
         whole = at == 0 and end == len(payload)
         yield part, payload if whole else memoryview(payload)[at:end]
         at = end

@@ -171,3 +171,15 @@ def test_bounds(flights: list[tuple[int, float, str]], limit: int | None) -> Non
             assert window.size >= SMALLEST // PROBE
         else:
             assert window.size <= max(SMALLEST_SLICE, limit)
+
+
+def test_holes_are_not_on_the_line():
+    """
+    What turned out to be a hole makes room for more, and is not measured.
+    """
+    window = Window()
+    flight = window.begin(MIB, 0.0)
+    flight = window.lighten(flight, 1000)
+    assert (flight.size, window.in_flight) == (1000, 1000)
+    window.land(flight, 1.0)
+    assert window.in_flight == 0

@@ -548,7 +548,7 @@ def test_marks_are_bounded(reader, file):
     """
     A file of any length needs bounded memory for its digests.
     """
-    opened = _OpenFile(b"file", b"", -1)
+    opened = _OpenFile(b"file", b"", -1, None)
     for _ in range(MAX_MARKS + 10):
         opened.add(b"x")
         opened.mark()
