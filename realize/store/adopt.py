@@ -3,7 +3,8 @@ Moving files inside one file system, by renaming them.
 
 A file keeps its inode and its content, so there is nothing to copy or to compare.
 Its data is made durable before it is renamed, the directories on both sides after
-that: a crash leaves the file whole, under one of its two names.
+that: a crash leaves the file whole, under one of its two names, or hidden beside the
+old one (:mod:`realize.store.hidden`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterable
+from contextlib import suppress
 
 from realize.errors import (
     AlreadyExists,
@@ -25,8 +27,8 @@ from realize.errors import (
 from realize.model import File
 from realize.paths import printable
 from realize.store.commit import Commits, Entry
+from realize.store.hidden import CANNOT_HIDE, HiddenDirectory, put_back, undo
 from realize.store.identity import Guard, identity_of, matches_moved
-from realize.store.partial import partial_name
 from realize.store.present import look
 from realize.store.root import Root, disk_error
 from realize.store.syscalls import UNSUPPORTED, rename_noreplace
@@ -116,57 +118,80 @@ class Adoption:
     def _move(self, file: File, entry: Entry, fd: int, old: int, new: int) -> None:
         status = os.fstat(fd)
         present = look(new, entry.name)
-        if present is not None and os.path.samestat(present, status):
-            self._remove_other_name(file, entry, old, new)
+        if present is None:
+            self._take_free_name(file, entry, old, new)
+        elif self._replace or os.path.samestat(present, status):
+            self._take_name(file, entry, old, new)
         else:
-            self._rename(entry, old, new, present)
-            if not matches_moved(
-                os.stat(entry.name, dir_fd=new, follow_symlinks=False), file.identity
-            ):
-                # Somebody was quicker, and it is another file that we moved.
-                rename_noreplace(new, entry.name, old, entry.name)
-                raise SourceChanged(f"{printable(file.path)}: changed while moved")
+            raise AlreadyExists(
+                f"{printable(file.path)}: exists, and may not be replaced"
+            )
         entry.how = "renamed"
         if stat.S_IMODE(status.st_mode) != entry.mode:
             os.fchmod(fd, entry.mode)
             self._commits.sync(fd, file.path)
         entry.version = identity_of(os.fstat(fd))
 
-    def _rename(
-        self, entry: Entry, old: int, new: int, present: os.stat_result | None
-    ) -> None:
-        if present is not None and not self._replace:
-            raise AlreadyExists(
-                f"{printable(entry.wanted.path)}: exists, and may not be replaced"
-            )
+    def _take_free_name(self, file: File, entry: Entry, old: int, new: int) -> None:
         name = entry.name
-        if present is not None:
-            os.rename(name, name, src_dir_fd=old, dst_dir_fd=new)
-            return
         try:
             rename_noreplace(old, name, new, name)
         except FileExistsError:
-            raise Busy(f"{printable(entry.wanted.path)}: somebody made it") from None
+            raise Busy(f"{printable(file.path)}: somebody made it") from None
         except OSError as error:
             if error.errno not in UNSUPPORTED:
                 raise
             os.link(name, name, src_dir_fd=old, dst_dir_fd=new, follow_symlinks=False)
             os.unlink(name, dir_fd=old)
-
-    def _remove_other_name(self, file: File, entry: Entry, old: int, new: int) -> None:
-        """
-        Both names lead to one inode: renaming one to the other would do nothing.
-
-        The name at the source first leaves everybody's sight, so that what is
-        unlinked is what was looked at.
-        """
-        aside = partial_name(entry.name)
         try:
-            rename_noreplace(old, entry.name, new, aside)
-        except FileExistsError:
-            raise Busy(f"{printable(aside)}: the file is under construction") from None
-        moved = os.stat(aside, dir_fd=new, follow_symlinks=False)
-        if not matches_moved(moved, file.identity):
-            rename_noreplace(new, aside, old, entry.name)
+            self._check(file, os.stat(name, dir_fd=new, follow_symlinks=False))
+        except SourceChanged:
+            # Somebody was quicker, and it is another file that we moved.
+            put_back(new, name, old)
+            raise
+
+    def _take_name(self, file: File, entry: Entry, old: int, new: int) -> None:
+        """
+        Move a file to a name that is taken, by another file or by itself.
+
+        Nothing gives way before it is known to be the right file: it first leaves
+        everybody's sight, and is looked at there.  A crash leaves it to be put back.
+        """
+        name = entry.name
+        try:
+            hidden = HiddenDirectory.make(old)
+        except OSError as error:
+            if error.errno not in CANNOT_HIDE:
+                raise
+            raise OtherFileSystem(
+                f"{printable(file.path)}: cannot be hidden; would be copied"
+            ) from None
+        try:
+            hidden.take(old, name)
+            try:
+                status = os.stat(name, dir_fd=hidden.fd, follow_symlinks=False)
+                self._check(file, status)
+                present = look(new, name)
+                if present is not None and os.path.samestat(present, status):
+                    # Renaming one name of a file to another would do nothing.
+                    os.unlink(name, dir_fd=hidden.fd)
+                elif self._replace:
+                    os.rename(name, name, src_dir_fd=hidden.fd, dst_dir_fd=new)
+                else:
+                    raise Busy(f"{printable(file.path)}: somebody changed it there")
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise undo(hidden.fd, name, old, file.path, error) from None
+                put_back(hidden.fd, name, old)
+                raise
+            except PeerError as error:
+                raise undo(hidden.fd, name, old, file.path, error) from None
+        finally:
+            # Not empty if it could not be put back: then the next listing does it.
+            with suppress(OSError):
+                hidden.remove(old)
+
+    @staticmethod
+    def _check(file: File, status: os.stat_result) -> None:
+        if not matches_moved(status, file.identity):
             raise SourceChanged(f"{printable(file.path)}: changed while moved")
-        os.unlink(aside, dir_fd=new)

@@ -23,13 +23,23 @@ from typing import Final
 
 from attrs import frozen
 
-from realize.paths import HIDDEN_PREFIX, MAX_NAME
-from realize.store.root import OPEN_DIRECTORY
+from realize.errors import PeerError
+from realize.paths import HIDDEN_PREFIX, MAX_NAME, printable
+from realize.store.root import OPEN_DIRECTORY, disk_error
 from realize.store.syscalls import UNSUPPORTED, rename_noreplace
 
 #: Follows the name of a file that is put back when another has taken its name,
 #: before 16 hex digits.
 KEPT_INFIX: Final = b".realize-kept-"
+
+#: Why there may be no hidden directory: no locks on directories, or a full disk.
+CANNOT_HIDE: Final = UNSUPPORTED | {
+    errno.EBADF,
+    errno.ENOLCK,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EMLINK,
+}
 
 #: What a file system answers that has no hard links.
 _NO_LINKS: Final = UNSUPPORTED | {errno.EPERM, errno.EMLINK}
@@ -120,6 +130,26 @@ def put_back(hidden: int, name: bytes, directory: int) -> bytes:
     kept = name[: MAX_NAME - len(ending)] + ending
     os.rename(name, kept, src_dir_fd=hidden, dst_dir_fd=directory)
     return kept
+
+
+def undo(
+    hidden: int, name: bytes, directory: int, path: bytes, error: PeerError | OSError
+) -> PeerError:
+    """
+    Move a file out of a hidden directory, because of an error after it was hidden.
+
+    :param path: of the file, for messages.
+    :returns: what to raise, which says where the file is now if not in its place.
+    """
+    if isinstance(error, OSError):
+        error = disk_error(error, path, "move it")
+    try:
+        now = put_back(hidden, name, directory)
+    except OSError as worse:
+        return disk_error(worse, path, "put it back; the next run tries again")
+    if now != name:
+        return type(error)(f"{error}; kept as {printable(now)}")
+    return error
 
 
 def empty_abandoned(directory: int, name: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -8,13 +8,12 @@ difference, and it goes back under its name.
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import groupby
-from typing import Final, Literal
+from typing import Literal
 
 from attrs import define
 
@@ -28,20 +27,9 @@ from realize.errors import (
 )
 from realize.model import DIGEST_SIZE, Failure, Removal, Removed
 from realize.paths import RelativePath, parent_of, printable
-from realize.store.hidden import HiddenDirectory, put_back
+from realize.store.hidden import CANNOT_HIDE, HiddenDirectory, put_back, undo
 from realize.store.identity import Guard, identity_of, matches_moved
 from realize.store.root import OPEN_DIRECTORY, Root, disk_error
-from realize.store.syscalls import UNSUPPORTED
-
-#: Why there may be no hidden directory: no locks on directories, or a full disk.  A
-#: full source disk is no reason not to empty it.
-_CANNOT_HIDE: Final = UNSUPPORTED | {
-    errno.EBADF,
-    errno.ENOLCK,
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EMLINK,
-}
 
 
 @define(eq=False)
@@ -149,7 +137,8 @@ class Remover:
         try:
             return _Group(HiddenDirectory.make(directory))
         except OSError as error:
-            if error.errno not in _CANNOT_HIDE:
+            # A full disk is no reason not to empty it.
+            if error.errno not in CANNOT_HIDE:
                 raise
             self._warn("hiding", os.strerror(error.errno))
             return None
@@ -195,7 +184,7 @@ class Remover:
                 self._check_hidden(fd, leased, name, file, group)
                 os.unlink(name, dir_fd=group.hidden.fd)
             except (PeerError, OSError) as error:
-                raise self._undo(group, directory, name, file, error) from None
+                raise undo(group.hidden.fd, name, directory, file.path, error) from None
         finally:
             os.close(fd)
 
@@ -212,7 +201,7 @@ class Remover:
             try:
                 status = self._check_hidden(fd, leased, name, file, group)
             except (PeerError, OSError) as error:
-                raise self._undo(group, directory, name, file, error) from None
+                raise undo(group.hidden.fd, name, directory, file.path, error) from None
             with self._lock:
                 group.users += 1
                 self._waiting[file.path] = _Waiting(group, identity_of(status))
@@ -231,7 +220,7 @@ class Remover:
             finally:
                 os.close(fd)
         except (PeerError, OSError) as error:
-            raise self._undo(group, directory, name, file, error) from None
+            raise undo(group.hidden.fd, name, directory, file.path, error) from None
         finally:
             self._leave(group, directory)
 
@@ -264,29 +253,6 @@ class Remover:
         if leased and not self._guard.is_unbroken(fd):
             raise StillOpen(f"{printable(file.path)}: opened while being removed")
         return status
-
-    def _undo(
-        self,
-        group: _Group,
-        directory: int,
-        name: bytes,
-        file: Removal,
-        error: PeerError | OSError,
-    ) -> PeerError:
-        """
-        Put a file back.
-
-        :returns: what to raise.
-        """
-        if isinstance(error, OSError):
-            error = disk_error(error, file.path, "remove")
-        try:
-            now = put_back(group.hidden.fd, name, directory)
-        except OSError as worse:
-            return disk_error(worse, file.path, "put it back; the next run tries again")
-        if now != name:
-            return type(error)(f"{error}; kept as {printable(now)}")
-        return error
 
     def _leave(self, group: _Group, directory: int) -> None:
         with self._lock:

@@ -99,48 +99,101 @@ def test_order(source, tree, there):
     putting.close()
 
 
+#: Kills it instead of replacing a file.
+KILL = "inject=renameat:error=EINTR:signal=KILL"
+
+#: Adopts all files of one directory into another; prints how each ended.
+SCRIPT = """
+import sys
+from pathlib import Path
+from realize.store.identity import ignore_lease_signals
+from realize.store.root import Root
+from realize.store.source import LocalSource
+from realize.store.work import WorkPool, WorkQueue
+from tests.support.putting import Putting, codes
+from tests.support.recording import new_recorder
+from tests.support.threads import *
+ignore_lease_signals()
+work = WorkQueue(WorkPool(InlineReactor(), InlineThreads()))
+root = Root.open(Path(sys.argv[1]))
+source = LocalSource(root, work, 0, 'here', new_recorder())
+files = result_of(source.list(0)).files
+putting = Putting(Path(sys.argv[2]))
+print(*codes(result_of(putting.store.adopt(source, files, []))))
+"""
+
+
+def adopt_traced(tree: Path, there: Path, *options: str) -> tuple[str, list[str]]:
+    """
+    Adopt in a process of its own, under strace.
+
+    :returns: what it printed, and the system calls.
+    """
+    trace = there.parent / "trace"
+    process = subprocess.run(
+        [
+            *("strace", "-qq", "-f", "-y", *options),
+            *("-o", trace, sys.executable, "-c", SCRIPT, tree, there),
+        ],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = trace.read_text().splitlines()
+    return process.stdout.strip(), [line.split(None, 1)[1] for line in lines]
+
+
 @needs("strace")
 def test_both_directories_are_durable(tree, there):
     """
     The one that lost a name too.
     """
     (tree / "x").write_bytes(b"content")
-    script = (
-        "import sys\n"
-        "from pathlib import Path\n"
-        "from realize.store.identity import ignore_lease_signals\n"
-        "from realize.store.root import Root\n"
-        "from realize.store.source import LocalSource\n"
-        "from realize.store.work import WorkPool, WorkQueue\n"
-        "from tests.support.putting import Putting\n"
-        "from tests.support.recording import new_recorder\n"
-        "from tests.support.threads import *\n"
-        "ignore_lease_signals()\n"
-        "work = WorkQueue(WorkPool(InlineReactor(), InlineThreads()))\n"
-        "root = Root.open(Path(sys.argv[1]))\n"
-        "source = LocalSource(root, work, 0, 'here', new_recorder())\n"
-        "files = result_of(source.list(0)).files\n"
-        "putting = Putting(Path(sys.argv[2]))\n"
-        "print(result_of(putting.store.adopt(source, files, []))[0].how)\n"
-    )
-    trace = there.parent / "trace"
-    process = subprocess.run(
-        [
-            *("strace", "-qq", "-f", "-y", "-e", "trace=fsync,renameat2"),
-            *("-o", trace, sys.executable, "-c", script, tree, there),
-        ],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert process.stdout == "renamed\n"
-    calls = [line.split(None, 1)[1] for line in trace.read_text().splitlines()]
+    said, calls = adopt_traced(tree, there, "-e", "trace=fsync,renameat2")
+    assert said == "Finished"
     kinds = [call.partition("(")[0] for call in calls]
     renamed = kinds.index("renameat2")
     assert any(f"{tree}/x>" in call for call in calls[:renamed])
     assert any(f"{there}>" in call for call in calls[renamed + 1 :])
     assert any(f"{tree}>" in call for call in calls[renamed + 1 :])
+
+
+@needs("strace")
+@pytest.mark.parametrize("has_renameat2", [True, False])
+def test_three_kinds_of_names(tree, there, has_renameat2):
+    """
+    A free one, a taken one, and another of the same file; also where a file system
+    cannot promise not to replace.
+    """
+    for name in ("free", "taken", "own"):
+        (tree / name).write_bytes(b"content")
+    (there / "taken").write_bytes(b"old")
+    os.link(tree / "own", there / "own")
+    lacks = [] if has_renameat2 else ["-e", "inject=renameat2:error=EINVAL"]
+    said, _calls = adopt_traced(tree, there, "-e", "trace=renameat2", *lacks)
+    assert said == "Finished Finished Finished"
+    assert contents(tree) == {}
+    assert contents(there) == dict.fromkeys(("free", "taken", "own"), b"content")
+
+
+@needs("strace")
+def test_killed_just_before_it_replaces(source, tree, there):
+    """
+    The file is hidden at its source, from where the next listing puts it back; what
+    it was to replace is there.
+    """
+    (tree / "x").write_bytes(b"new")
+    (there / "x").write_bytes(b"old")
+    adopt_traced(tree, there, "-e", "trace=renameat", "-e", KILL)
+    assert contents(there) == {"x": b"old"}
+    assert b"new" in contents(tree).values()
+    assert not (tree / "x").exists()
+    putting = Putting(there)
+    assert codes(adopt(putting, source, list(listed(source).values()))) == ["Finished"]
+    assert contents(there) == {"x": b"new"}
+    assert contents(tree) == {}
+    putting.close()
 
 
 class TestWhatStays:
@@ -230,6 +283,37 @@ class TestWhatStays:
         assert codes(adopt(putting, source, files)) == ["SOURCE_CHANGED"]
         assert contents(tree) == {"x": b"precious"}
         assert contents(there) == {}
+        putting.close()
+
+    @pytest.mark.parametrize("other_name", [False, True])
+    def test_swapped_while_it_is_to_replace(self, source, tree, there, other_name):
+        """
+        A file that takes the name just before the rename replaces nothing.
+        """
+        (tree / "x").write_bytes(b"content")
+        (there / "x").write_bytes(b"present")
+        if other_name:
+            (there / "x").unlink()
+            os.link(tree / "x", there / "x")
+        files = list(listed(source).values())
+        present = (there / "x").stat()
+        open_file = source.guard.open
+
+        def open_then_swap(*args: Any, **options: Any) -> int:
+            fd = open_file(*args, **options)
+            (tree / "other").write_bytes(b"precious")
+            (tree / "other").rename(tree / "x")
+            return fd
+
+        def sync(fd: int) -> None:
+            os.fsync(fd)
+            source.guard.open = open_then_swap
+
+        putting = Putting(there, sync=sync)
+        assert codes(adopt(putting, source, files)) == ["SOURCE_CHANGED"]
+        assert contents(tree) == {"x": b"precious"}
+        assert (there / "x").stat().st_ino == present.st_ino
+        assert list(there.iterdir()) == [there / "x"]
         putting.close()
 
 
