@@ -12,7 +12,8 @@ from attrs import define, field
 from txaio.tx import make_logger
 
 from realize.cli.report import Ends, Result
-from realize.model import File, Notice, NoticeKind
+from realize.model import Notice, NoticeKind
+from realize.move.observers import IdleObserver
 from realize.move.outcome import SUCCESSES, Outcome
 from realize.observe.events import (
     FILE_DEFERRED,
@@ -31,7 +32,7 @@ _TOLD: Final[tuple[NoticeKind, ...]] = ("unreadable", "kept", "hidden", "partial
 
 
 @define(eq=False)
-class MoveLog:
+class MoveLog(IdleObserver):
     """
     Logs what a mover tells.
 
@@ -83,26 +84,6 @@ class MoveLog:
         )
 
     # -- called by the mover
-
-    def listed(self, files: Sequence[File]) -> None:
-        """
-        Nothing to say.
-        """
-
-    def restarted(self) -> None:
-        """
-        Nothing to say.
-        """
-
-    def began(self, path: bytes, size: int, kept: int) -> None:
-        """
-        Nothing to say.
-        """
-
-    def advanced(self, nbytes: int, path: bytes) -> None:
-        """
-        Nothing to say.
-        """
 
     def noticed(self, notice: Notice) -> None:
         """

@@ -26,7 +26,8 @@ from realize.cli.report import (
     would_line,
 )
 from realize.cli.terminal import Stream
-from realize.model import File, Notice
+from realize.model import Notice
+from realize.move.observers import IdleObserver
 from realize.move.outcome import Kind, MoveObserver, Outcome
 from realize.observe.events import MOVE_NOTE
 from realize.paths import printable
@@ -72,18 +73,15 @@ class Output(MoveObserver, Protocol):
 
 
 @define
-class QuietOutput:
+class StreamOutput(IdleObserver):
     """
-    Says nothing, unless something went wrong; what it says goes to standard error.
-
-    Also what the others do about trouble: they add to it.
+    What all have in common: results go to standard output, words to standard error.
     """
 
     out: Stream
     err: Stream
     dry_run: bool = False
     ends: Ends = field(init=False)
-    _troubles: dict[str, int] = field(factory=dict)
 
     def started(self, ends: Ends) -> None:
         """
@@ -97,35 +95,26 @@ class QuietOutput:
         """
         self.above(f"realize: {text}")
 
-    def retrying(self, text: str) -> None:
-        """
-        Nothing: if it comes to a bad end, that will be said.
-        """
-
     def above(self, line: str) -> None:
         """
         Nothing is drawn here.
         """
         self.err.line(line)
 
-    def listed(self, files: Sequence[File]) -> None:
-        """
-        Nothing to say.
-        """
 
-    def restarted(self) -> None:
-        """
-        Nothing to say.
-        """
+@define
+class QuietOutput(StreamOutput):
+    """
+    Says nothing, unless something went wrong; what it says goes to standard error.
 
-    def began(self, path: bytes, size: int, kept: int) -> None:
-        """
-        Nothing to say.
-        """
+    Also what the others do about trouble: they add to it.
+    """
 
-    def advanced(self, nbytes: int, path: bytes) -> None:
+    _troubles: dict[str, int] = field(factory=dict)
+
+    def retrying(self, text: str) -> None:
         """
-        Nothing to say.
+        Nothing: if it comes to a bad end, that will be said.
         """
 
     def noticed(self, notice: Notice) -> None:
@@ -205,61 +194,18 @@ class LoggedOutput(QuietOutput):
 
 
 @define
-class JsonOutput:
+class JsonOutput(StreamOutput):
     """
     One JSON object a line on standard output: each file, each notice, the summary.
 
     ``docs/json.md`` describes them.
     """
 
-    out: Stream
-    err: Stream
-    dry_run: bool = False
-    ends: Ends = field(init=False)
-
-    def started(self, ends: Ends) -> None:
-        """
-        Remember what to call the two ends.
-        """
-        self.ends = ends
-
-    def say(self, text: str) -> None:
-        """
-        A line on standard error: it is for people.
-        """
-        self.above(f"realize: {text}")
-
     def retrying(self, text: str) -> None:
         """
         A line on standard error.
         """
         self.say(text)
-
-    def above(self, line: str) -> None:
-        """
-        Nothing is drawn here.
-        """
-        self.err.line(line)
-
-    def listed(self, files: Sequence[File]) -> None:
-        """
-        Nothing to say.
-        """
-
-    def restarted(self) -> None:
-        """
-        Nothing to say.
-        """
-
-    def began(self, path: bytes, size: int, kept: int) -> None:
-        """
-        Nothing to say.
-        """
-
-    def advanced(self, nbytes: int, path: bytes) -> None:
-        """
-        Nothing to say.
-        """
 
     def noticed(self, notice: Notice) -> None:
         """

@@ -12,6 +12,7 @@ from typing import Final
 from attrs import define, field
 
 from realize.model import File, Notice
+from realize.move.observers import IdleObserver
 from realize.move.outcome import SUCCESSES, Outcome
 from realize.observe.move_metrics import MoveMetrics
 
@@ -19,7 +20,7 @@ _NS: Final = 1_000_000_000
 
 
 @define(eq=False)
-class Counting:
+class Counting(IdleObserver):
     """
     Tells :class:`~realize.observe.move_metrics.MoveMetrics` how a move goes.
 
@@ -71,11 +72,6 @@ class Counting:
         """
         if notice.kind == "unreadable":
             self.metrics.files.labels(*self.ends, "failed").inc()
-
-    def began(self, path: bytes, size: int, kept: int) -> None:
-        """
-        What was kept of an earlier run does not cross the network.
-        """
 
     def advanced(self, nbytes: int, path: bytes) -> None:
         """
