@@ -8,14 +8,14 @@ limits take effect; the rest does at the next start.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
-from attrs import evolve
+from attrs import fields
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from txaio.tx import make_logger
 
-from realize.config import Config
+from realize.config import Config, ServiceConfig
 from realize.daemon.access import Access
 from realize.daemon.monitoring import Monitoring
 from realize.errors import ConfigError, RealizeError
@@ -24,6 +24,9 @@ from realize.store.directory import LocalDirectory
 from realize.wire.server import ServerFactory
 
 T = TypeVar("T")
+
+#: What of ``[service]`` takes effect at once.
+_LIMITS: Final = frozenset({"send_limit", "receive_limit"})
 
 
 def check_directories(
@@ -126,13 +129,18 @@ def describe(old: Config, new: Config) -> str:
         _differences("directories", old.directories, new.directories),
         _differences("peers", old.peers, new.peers),
     ]
-    limits = {"send_limit": None, "receive_limit": None}
-    if evolve(old.service, **limits) != evolve(new.service, **limits):
-        parts.append("other settings of [service] (at the next start)")
-    elif old.service != new.service:
+    changed = [
+        each.name
+        for each in fields(ServiceConfig)
+        if getattr(old.service, each.name) != getattr(new.service, each.name)
+    ]
+    if not _LIMITS.isdisjoint(changed):
         parts.append("limits of the service")
+    later = [name for name in changed if name not in _LIMITS]
     if old.privkey != new.privkey:
-        parts.append("privkey (at the next start)")
+        later.append("privkey")
+    if later:
+        parts.append(f"not before the next start: {', '.join(later)}")
     return "; ".join(filter(None, parts)) or "nothing has changed"
 
 

@@ -10,10 +10,14 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from attrs import define
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
+
+#: Seconds for which what must not be lost waits for room in the manager's queue.
+PATIENCE: Final = 1.0
 
 
 @define
@@ -37,7 +41,7 @@ class Notifier:
         """
         Say that connections are served now (also after a reload).
         """
-        self._send(f"READY=1\nSTATUS={status}")
+        self._send(f"READY=1\nSTATUS={status}", PATIENCE)
 
     def status(self, status: str) -> None:
         """
@@ -50,13 +54,13 @@ class Notifier:
         Say that the configuration is being read again; :meth:`ready` ends it.
         """
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-        self._send(f"RELOADING=1\nMONOTONIC_USEC={now}")
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={now}", PATIENCE)
 
     def stopping(self) -> None:
         """
         Say that no new work is begun.
         """
-        self._send("STOPPING=1\nSTATUS=Finishing what is being committed")
+        self._send("STOPPING=1\nSTATUS=Finishing what is being committed", PATIENCE)
 
     def alive(self) -> None:
         """
@@ -64,14 +68,14 @@ class Notifier:
         """
         self._send("WATCHDOG=1")
 
-    def _send(self, message: str) -> None:
+    def _send(self, message: str, patience: float = 0) -> None:
         if not self.address:
             return
         address = self.address
         if address.startswith("@"):
             address = "\0" + address[1:]
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.setblocking(False)
+            sender.settimeout(patience)
             try:
                 sender.sendto(message.encode("utf-8"), address)
             except OSError:

@@ -5,6 +5,7 @@ what systemd hears of it.
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -40,6 +41,9 @@ def world(tmp_path: Path) -> Iterator[World]:
     (tmp_path / "source").mkdir()
     yield world
     world.stop()
+
+
+DEPLOYMENT = Path(__file__).parents[2] / "docs" / "deployment.md"
 
 
 def tell(world: World, number: int) -> None:
@@ -97,6 +101,22 @@ def test_reload_keeps_connections(world: World) -> None:
     (extra / "b").write_text("b")
     world.realize(extra, "nas:inbox")
     assert (world.nas.directory("inbox") / "b").stat().st_mode & 0o777 == 0o640
+
+
+def test_reload_names_what_has_to_wait(world: World) -> None:
+    """
+    Address, key and log are those of the start.
+    """
+    world.nas.start()
+    text = world.nas.config.read_text().replace("host.key", "other.key", 1)
+    text += '\n[service]\naddress = "*:1"\nlog_level = "debug"\nsend_limit = "1M"\n'
+    world.nas.config.write_text(text)
+    tell(world, signal.SIGHUP)
+    said = wait_for(world.nas.log, r"reloaded: Configuration read again: (.*)\.$")
+    assert said[1] == (
+        "limits of the service; not before the next start: address, log_level, privkey"
+    )
+    assert " debug " not in world.nas.log.read_text()
 
 
 def test_reload_takes_rights_away(world: World) -> None:
@@ -188,6 +208,48 @@ def test_logrotate(world: World, tmp_path: Path) -> None:
     assert json.loads(audit.read_text())["path"] == "a"
     assert "started: " in Path(f"{log}.1").read_text()
     assert Path(f"{audit}.1").read_text() == ""
+
+
+@needs("logrotate", root=True)
+def test_a_real_logrotate(world: World, tmp_path: Path) -> None:
+    """
+    With the lines of docs/deployment.md, in the middle of a move: each receipt is in
+    one of the files, once.
+    """
+    logs = tmp_path / "logs"
+    logs.mkdir(mode=0o750)
+    world.nas.start("--audit-log", str(logs / "audit.log"))
+    assert world.nas.daemon is not None
+    snippet = re.search(
+        r"^```\n(/var/log/.*?)^```$", DEPLOYMENT.read_text(), re.M | re.S
+    )
+    assert snippet is not None
+    rules = tmp_path / "logrotate.conf"
+    rules.write_text(
+        snippet[1]
+        .replace("/var/log/realize", str(logs))
+        .replace("su realize realize", "su root root")
+        .replace(
+            "systemctl reload realized.service", f"kill -HUP {world.nas.daemon.pid}"
+        )
+    )
+    rules.chmod(0o644)
+    for number in range(300):
+        (world.folder / "source" / f"{number}").write_bytes(b"x" * 4096)
+    moving = world.begin(world.folder / "source", "nas:inbox", "--throttle", "256K")
+    command = [find_program("logrotate"), "--force", "--state", tmp_path / "state"]
+    for number in (1, 2):
+        wait_for(logs / "audit.log", '"event": ?"final"')
+        subprocess.run([*command, rules], check=True)
+        wait_for(world.nas.log, rf"(?s)(reloaded: .*){{{number}}}")
+    assert moving.wait(60) == 0
+    kept = sorted(path.name for path in logs.iterdir())
+    assert kept == ["audit.log", "audit.log.1", "audit.log.2.gz"]
+    texts = [gzip.decompress((logs / "audit.log.2.gz").read_bytes()).decode()]
+    texts += [(logs / name).read_text() for name in ("audit.log.1", "audit.log")]
+    assert all(texts)
+    receipts = [json.loads(line) for text in texts for line in text.splitlines()]
+    assert sorted(int(receipt["path"]) for receipt in receipts) == list(range(300))
 
 
 # -- levels

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,27 @@ def test_what_is_said(manager: tuple[socket.socket, str]) -> None:
     assert heard().startswith("STOPPING=1\nSTATUS=")
     notifier.alive()
     assert heard() == "WATCHDOG=1"
+
+
+def test_a_full_queue(manager: tuple[socket.socket, str]) -> None:
+    """
+    Signs of life are dropped; that we are ready waits for room.
+    """
+    listener, name = manager
+    notifier = Notifier(name)
+    for _ in range(1000):
+        notifier.alive()
+    reader = threading.Timer(0.1, listener.recv, [4096])
+    reader.start()
+    notifier.ready("")
+    reader.join()
+    listener.setblocking(False)
+    heard = []
+    with suppress(BlockingIOError):
+        while True:
+            heard.append(listener.recv(4096).decode())
+    assert heard[-1].startswith("READY=1")
+    assert len(heard) < 1000
 
 
 @pytest.mark.parametrize("name", ["", "/nowhere/notify", "@nobody-listens-here"])
