@@ -36,6 +36,7 @@ from realize.store.partial import Partial
 from realize.store.present import look, proven
 from realize.store.root import Root, disk_error
 from realize.store.syscalls import UNSUPPORTED, rename_noreplace, start_writeback
+from realize.store.together import WORTHWHILE, sync_together
 
 E = TypeVar("E", bound="Entry")
 
@@ -94,14 +95,20 @@ class Commits:
 
     :param replace: whether present files may give way.
     :param sync: ``fsync``, or in a test something that fails.
+    :param together: :func:`~realize.store.together.sync_together`, or the same.
     """
 
     def __init__(
-        self, root: Root, replace: bool, sync: Callable[[int], None] = os.fsync
+        self,
+        root: Root,
+        replace: bool,
+        sync: Callable[[int], None] = os.fsync,
+        together: Callable[[int], bool] = sync_together,
     ) -> None:
         self._root = root
         self._replace = replace
         self._fsync = sync
+        self._together = together
         #: Directories whose parents are durable.
         self._anchored: set[bytes] = set()
         self._root_anchored = False
@@ -118,8 +125,7 @@ class Commits:
         present = [entry for entry in group if not isinstance(entry, WrittenEntry)]
         try:
             _each(written, _verify, "set its size or attributes")
-            _each(written, _start_writeback, "write")
-            _each(written, self._sync_written, "synchronise")
+            self._sync_all(written)
             self._rename(written)
             _each(present, self._prove_and_sync, "read")
             self.sync_names(group)
@@ -158,6 +164,33 @@ class Commits:
             )
 
     # -- the steps
+
+    def _sync_all(self, written: Sequence[WrittenEntry]) -> None:
+        """
+        Make the contents durable: at once where that is possible, else one by one.
+        """
+        waiting = [entry for entry in written if entry.error is None]
+        # What was kept of an earlier run may have an error that only its own
+        # descriptor tells of.
+        fresh = [entry for entry in waiting if not entry.partial.kept]
+        if len(fresh) >= WORTHWHILE and self._sync_together(fresh):
+            waiting = [entry for entry in waiting if entry.partial.kept]
+        _each(waiting, _start_writeback, "write")
+        _each(waiting, self._sync_written, "synchronise")
+
+    def _sync_together(self, fresh: Sequence[WrittenEntry]) -> bool:
+        """
+        :returns: whether all are durable; if not, each is to be asked for itself.
+        """
+        first = min(fresh, key=lambda entry: entry.partial.opened)
+        try:
+            if not self._together(first.partial.fd):
+                return False
+        except OSError:
+            return False
+        # Empties the disk's cache, if that has not been done.
+        _each([first], self._sync_written, "synchronise")
+        return first.error is None
 
     def _sync_written(self, entry: WrittenEntry) -> None:
         self.sync(entry.partial.fd, entry.wanted.path)

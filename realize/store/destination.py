@@ -47,6 +47,7 @@ from realize.store.root import Root, disk_error
 from realize.store.source import LocalSource
 from realize.store.space import SpaceLedger
 from realize.store.syscalls import UNSUPPORTED, start_writeback
+from realize.store.together import sync_together
 from realize.store.work import WorkQueue
 
 #: Most files of one store under construction at once, if the process may have so
@@ -70,6 +71,7 @@ class LocalDestination:
     :param name: what messages call it.
     :param recorder: told of what happens to files.
     :param sync: ``fsync``, or in a test something that fails.
+    :param together: :func:`~realize.store.together.sync_together`, or the same.
     :param max_open: most files under construction at once; by default as many as
         descriptors allow.
     """
@@ -85,6 +87,7 @@ class LocalDestination:
         recorder: Recorder,
         *,
         sync: Callable[[int], None] = os.fsync,
+        together: Callable[[int], bool] = sync_together,
         max_open: int | None = None,
     ) -> None:
         self._root = root
@@ -94,7 +97,7 @@ class LocalDestination:
         self._name = name
         self._recorder = recorder
         self._files = IncomingFiles(ledger, root.free, max_open or _descriptors())
-        self._commits = Commits(root, replace, sync)
+        self._commits = Commits(root, replace, sync, together)
         self._offers = Offers(
             root, self._files, self._commits, ledger, replace, settings.directory_mode
         )

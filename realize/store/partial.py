@@ -19,11 +19,12 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from attrs import define
+from attrs import define, field
 from blake3 import blake3
 
 from realize.errors import BadRequest, Busy, NameTaken
@@ -94,6 +95,8 @@ class Partial:
     :ivar size: bytes in it.
     :ivar hasher: has seen those bytes.
     :ivar stored: how many of them take room on the disk; the others are holes.
+    :ivar kept: bytes of an earlier run are among them.
+    :ivar opened: after it was opened and before anything was written; nanoseconds.
     """
 
     fd: int
@@ -101,6 +104,8 @@ class Partial:
     size: int
     hasher: blake3
     stored: int = 0
+    kept: bool = False
+    opened: int = field(factory=time.monotonic_ns)
 
     @classmethod
     def begin(cls, directory: int, name: bytes) -> Partial:
@@ -154,6 +159,7 @@ class Partial:
                 break
             kept, agreed = end, hasher
         self.size, self.hasher = kept, agreed
+        self.kept = kept > 0
         os.ftruncate(self.fd, kept)
         self.stored = min(kept, allocated(os.fstat(self.fd)))
 

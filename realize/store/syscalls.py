@@ -37,6 +37,17 @@ _sync_file_range.argtypes = (
     ctypes.c_uint,
 )
 
+_syncfs = _libc.syncfs
+_syncfs.argtypes = (ctypes.c_int,)
+
+_fstatfs = _libc.fstatfs
+_fstatfs.argtypes = (ctypes.c_int, ctypes.c_void_p)
+
+
+class _StatFs(ctypes.Structure):
+    # Only the first field is looked at; no machine's structure is as long.
+    _fields_ = (("type", ctypes.c_long), ("rest", ctypes.c_char * 1024))
+
 
 def _fail() -> OSError:
     number = ctypes.get_errno()
@@ -67,3 +78,25 @@ def start_writeback(fd: int, offset: int = 0, length: int = 0) -> None:
     """
     if _sync_file_range(fd, offset, length, _SYNC_FILE_RANGE_WRITE):
         raise _fail()
+
+
+def sync_file_system(fd: int) -> None:
+    """
+    Make everything durable that is in the file system of an open file.
+
+    :raises OSError: some of it is not; also if any data in it could not be written
+        since the file was opened, and no call for the same descriptor has said so.
+    """
+    if _syncfs(fd):
+        raise _fail()
+
+
+def file_system_type(fd: int) -> int:
+    """
+    The number by which the kernel tells kinds of file systems, of that of an open file.
+    """
+    status = _StatFs()
+    if _fstatfs(fd, ctypes.byref(status)):
+        raise _fail()
+    number: int = status.type
+    return number

@@ -13,11 +13,14 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+from blake3 import blake3
 
 from realize.model import Finished, Offer, Piece
 from realize.paths import is_partial
+from realize.store.together import WORTHWHILE
 from tests.support.putting import MTIME_NS, Putting, codes, contents, finish_of
 from tests.support.requirements import needs
 
@@ -236,6 +239,120 @@ class TestFailedSync:
         putting.put({b"%d" % n: b"content" for n in range(3)})
         results = putting.write(b"content", Piece(b"late", 0, 7))
         assert codes(results) == ["SYNC_FAILED"]
+
+
+class Together:
+    """
+    Stands for ``syncfs``.
+
+    :ivar asked: paths below *top* of the descriptors that it was called with.
+    :ivar works: whether anything can be done in this way.
+    :ivar fails: whether something was not written.
+    """
+
+    def __init__(self, top: Path) -> None:
+        self.asked: list[str] = []
+        self.works = True
+        self.fails = False
+        self._top = top
+
+    def sync(self, fd: int) -> bool:
+        """
+        What :func:`~realize.store.together.sync_together` would do.
+        """
+        path = Path(os.readlink(f"/proc/self/fd/{fd}")).relative_to(self._top)
+        self.asked.append(str(path))
+        if self.fails:
+            raise OSError(errno.EIO, "Input/output error")
+        return self.works
+
+
+class TestTogether:
+    """
+    Many small files are made durable with one call, where it can be believed.
+    """
+
+    MANY: ClassVar = {b"%03d" % n: b"%d" % n for n in range(WORTHWHILE)}
+    PARTIALS: ClassVar = {f".{n:03}.realize-part" for n in range(WORTHWHILE)}
+
+    @pytest.fixture
+    def together(self, tree):
+        """
+        Of the disk that *tree* is on.
+        """
+        return Together(tree)
+
+    @pytest.fixture
+    def putting(self, tree, disk, together):
+        """
+        A destination on *tree*.
+        """
+        putting = Putting(tree, sync=disk.sync, together=together.sync)
+        yield putting
+        putting.close()
+
+    def test_one_call(self, putting, disk, together):
+        """
+        On the descriptor that has been open for longest, whatever the order now; and
+        one fsync, so that the disk's own cache is emptied, before there are names.
+        """
+        putting.send(self.MANY)
+        backwards = [finish_of(*file) for file in reversed(self.MANY.items())]
+        assert codes(putting.finish(*backwards)) == ["Finished"] * WORTHWHILE
+        assert together.asked == [".000.realize-part"]
+        assert disk.synced == [".000.realize-part", "."]
+        assert disk.names[0].isdisjoint(name.decode() for name in self.MANY)
+
+    def test_few(self, putting, disk, together):
+        """
+        A few are asked for one by one.
+        """
+        putting.put(dict(list(self.MANY.items())[1:]))
+        assert together.asked == []
+        assert len(disk.synced) == WORTHWHILE - 1 + 1
+
+    def test_not_possible(self, putting, disk, together):
+        """
+        Where it is of no use each is asked for itself.
+        """
+        together.works = False
+        assert codes(putting.put(self.MANY)) == ["Finished"] * WORTHWHILE
+        assert set(disk.synced) == self.PARTIALS | {"."}
+
+    def test_something_failed(self, putting, disk, together):
+        """
+        Each is asked for itself, and only those fail that were concerned.
+        """
+        together.fails = True
+        disk.failing = {".007.realize-part"}
+        results = codes(putting.put(self.MANY))
+        assert results.count("SYNC_FAILED") == 1
+        assert results[7] == "SYNC_FAILED"
+        assert set(disk.synced) == self.PARTIALS | {"."}
+
+    def test_the_last_question_failed(self, putting, disk):
+        """
+        The one file has failed, and the others are not believed in without asking.
+        """
+        disk.failing = {".000.realize-part"}
+        results = codes(putting.put(self.MANY))
+        assert results == ["SYNC_FAILED"] + ["Finished"] * (WORTHWHILE - 1)
+        assert sorted(disk.synced) == sorted(self.PARTIALS | {"."})
+
+    def test_what_was_kept(self, tree, disk, putting, together):
+        """
+        Bytes from before may have an error that only their own file tells of.
+        """
+        (tree / ".kept.realize-part").write_bytes(b"con")
+        putting.send(self.MANY)
+        putting.offer(Offer(b"kept", 7))
+        keep = Piece(b"kept", 3, 0, [blake3(b"con").digest()])
+        putting.write(b"tent", keep, Piece(b"kept", 3, 4))
+        files = {**self.MANY, b"kept": b"content"}
+        results = putting.finish(*(finish_of(*file) for file in files.items()))
+        assert codes(results) == ["Finished"] * (WORTHWHILE + 1)
+        assert len(together.asked) == 1
+        assert disk.synced == [".000.realize-part", ".kept.realize-part", "."]
 
 
 def test_power_cut_at_every_sync(tmp_path):

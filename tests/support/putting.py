@@ -16,6 +16,7 @@ from realize.model import Failure, Finish, Finished, Held, Offer, Piece, Written
 from realize.store.destination import LocalDestination
 from realize.store.root import Root
 from realize.store.space import SpaceLedger
+from realize.store.together import sync_together
 from realize.store.work import WorkPool, WorkQueue
 from tests.support.recording import new_recorder
 from tests.support.threads import InlineReactor, InlineThreads, result_of
@@ -38,6 +39,7 @@ class Putting:
         below: bytes = b"",
         replace: bool = True,
         sync: Callable[[int], None] = os.fsync,
+        together: Callable[[int], bool] = sync_together,
         max_open: int | None = None,
         **settings: Any,
     ) -> None:
@@ -52,6 +54,7 @@ class Putting:
             "there",
             new_recorder(),
             sync=sync,
+            together=together,
             max_open=max_open,
         )
 
