@@ -331,6 +331,14 @@ CONNECTION_LOST: Final = Event(
     "the command lost a connection in the middle of a move",
     ("attempt",),
 )
+ANSWER_LATE: Final = Event(
+    "answer-late",
+    "warn",
+    "{peer} has not answered for {seconds:.0f} s ({commands}), and is alive: its disk "
+    "is slow, or hangs.",
+    "requests about files wait, and nothing comes back but signs of life; once until "
+    "something does",
+)
 RECONNECTED: Final = Event(
     "reconnected",
     "info",

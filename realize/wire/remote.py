@@ -17,7 +17,6 @@ from prometheus_client import CollectorRegistry
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import (
-    IDelayedCall,
     IReactorTime,
     IStreamClientEndpoint,
 )
@@ -44,10 +43,7 @@ from realize.wire.link import Link
 from realize.wire.payload import Malformed, Unpacked, pack
 from realize.wire.status import Status, Throttle, rate_text, read_rates
 from realize.wire.stores import RemoteDestination, RemoteSource, store_name
-
-#: A request that does not touch the data of files fails once nothing has come back,
-#: and nothing waited to be sent, for this many seconds.
-ANSWER_DEADLINE: Final = 30
+from realize.wire.waiting import Deadline, LateAnswers
 
 _ADVICE: Final = "; is the address right, and realized running there?"
 
@@ -180,39 +176,6 @@ class ClientLink(Link):
         )
 
 
-class _Deadline:
-    """
-    Ends a connection on which a request that should be quick is not answered.
-
-    Signs of life do not count, they come from a server whose disk hangs too; other
-    answers do, and so does what waits to be sent: under a limit both take their time.
-    """
-
-    def __init__(self, link: ClientLink, what: str) -> None:
-        self._link = link
-        self._what = what
-        self._since = link.clock.seconds()
-        self._timer: IDelayedCall = link.clock.callLater(ANSWER_DEADLINE, self._look)
-
-    def cancel(self) -> None:
-        if self._timer.active():
-            self._timer.cancel()
-
-    def _look(self) -> None:
-        link = self._link
-        now = link.clock.seconds()
-        self._since = now if link.sending else max(self._since, link.progress)
-        wait = self._since + ANSWER_DEADLINE - now
-        if wait > 0:
-            self._timer = link.clock.callLater(wait, self._look)
-        else:
-            link.abort(
-                PeerGone(
-                    f"{link.peer}: no answer to {self._what} in {ANSWER_DEADLINE} s"
-                )
-            )
-
-
 class Connection:
     """
     A connection to a peer who has let us in.
@@ -225,6 +188,7 @@ class Connection:
 
     def __init__(self, link: ClientLink, greeting: Greeting) -> None:
         self._link = link
+        self._late = LateAnswers(link)
         self.peer = link.peer
         self.software = greeting.software
         self.granted: Mapping[str, Granted] = {
@@ -238,18 +202,24 @@ class Connection:
         """
         Send a request and wait for its answer.
 
-        :param quick: it does not touch the data of files: :data:`ANSWER_DEADLINE`.
+        :param quick: it is a small thing to do, whatever the disk is like:
+            :data:`~realize.wire.waiting.ANSWER_DEADLINE`.
         :raises PeerError: the answer is an error.
         :raises PeerGone: the connection was lost; what became of the request is not
             known.
         """
-        if not quick:
-            return await self._link.ask(command, **arguments)
-        deadline = _Deadline(self._link, command.commandName.decode())
+        name = command.commandName.decode()
+        if quick:
+            deadline = Deadline(self._link, name)
+            try:
+                return await self._link.ask(command, **arguments)
+            finally:
+                deadline.cancel()
+        self._late.begin(name)
         try:
             return await self._link.ask(command, **arguments)
         finally:
-            deadline.cancel()
+            self._late.end(name)
 
     def broken(self, why: str) -> PeerGone:
         """

@@ -14,8 +14,9 @@ from twisted.logger import capturedLogs
 from realize.errors import BadRequest, NotAllowed, PeerError
 from realize.net.limits import CHANGES_PER_SECOND
 from realize.wire import commands
-from realize.wire.remote import ANSWER_DEADLINE, Connection
+from realize.wire.remote import Connection
 from realize.wire.status import Throttle
+from realize.wire.waiting import ANSWER_DEADLINE
 from tests.support.wire import Client, Net, now
 
 T = TypeVar("T")

@@ -23,10 +23,10 @@ from realize.wire import (
     flow,
     link,
     payload,
-    remote,
     responders,
     server,
     status,
+    waiting,
 )
 
 TEXT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text("utf-8")
@@ -189,7 +189,7 @@ def test_no_other_records():
         f"`version` is {commands.VERSION}.",
         f"sent nothing for {link.ALIVE_AFTER} seconds",
         f"heard nothing for {link.SILENCE} seconds",
-        f"no answer for {remote.ANSWER_DEADLINE} seconds",
+        f"no answer for {waiting.ANSWER_DEADLINE} seconds",
         f"while {flow.MAX_REQUESTS} requests, or {flow.MAX_IN_PROGRESS:,} bytes",
         f"or {flow.MAX_UNREAD:,} bytes of answers",
         f"or {flow.MAX_TOTAL:,} bytes on all together",

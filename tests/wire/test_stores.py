@@ -4,10 +4,12 @@ Stores of a peer: batches that are too long, answers that make no sense, deadlin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.logger import LogEvent, capturedLogs
 
 from realize.errors import BadRequest, NoSuchFile, PeerGone
 from realize.model import (
@@ -31,8 +33,8 @@ from realize.model import (
 from realize.paths import MAX_COMPONENTS, MAX_PATH
 from realize.wire import commands
 from realize.wire.payload import MAX_PAYLOAD, Packed, Unpacked
-from realize.wire.remote import ANSWER_DEADLINE
 from realize.wire.stores import RemoteDestination, RemoteSource, store_name
+from realize.wire.waiting import ANSWER_DEADLINE, LATE
 from tests.support.slow import SlowStore
 from tests.support.wire import Client, Net, now
 
@@ -323,6 +325,13 @@ class TestAnswers:
             )
 
 
+def late(events: Sequence[LogEvent]) -> list[LogEvent]:
+    """
+    Those of their kind.
+    """
+    return [each for each in events if each.get("event") == "answer-late"]
+
+
 class TestDeadline:
     """
     A request that does not touch the data of files is answered soon, or never.
@@ -404,6 +413,41 @@ class TestDeadline:
         source = client.run(client.connection().open_source("inbox"))
         asked = client.begin(source.read([Range(b"x", b"", 0, 1)]))
         self.turn(client, 10 * ANSWER_DEADLINE)
+        slow.let_go()
+        client.wires.pump()
+        assert now(asked)
+
+    def test_late_answers_are_told_of_once(self, client, slow):
+        """
+        Which peer, and what it was asked for; and once more after something came.
+        """
+        source = client.run(client.connection().open_source("inbox"))
+        begun = [client.begin(source.read([Range(b"x", b"", 0, 1)])) for _ in "ab"]
+        with capturedLogs() as events:
+            self.turn(client, LATE - 1)
+            assert not late(events)
+            self.turn(client, 3 * LATE)
+            (event,) = late(events)
+            assert (event["peer"], event["commands"]) == ("archive", "Read")
+            slow.waiting.pop(0).callback(None)
+            self.turn(client, 2 * LATE)
+            assert len(late(events)) == 2
+        slow.let_go()
+        client.wires.pump()
+        assert [now(each) for each in begun]
+
+    def test_who_sends_is_not_late(self, client, slow):
+        """
+        As long as the request itself waits to be sent.
+        """
+        source = client.run(client.connection().open_source("inbox"))
+        client.link._outbox.pauseProducing()
+        asked = client.begin(source.read([Range(b"x", b"", 0, 1)]))
+        with capturedLogs() as events:
+            self.turn(client, 2 * LATE)
+            assert not late(events)
+        client.link._outbox.resumeProducing()
+        client.wires.pump()
         slow.let_go()
         client.wires.pump()
         assert now(asked)
