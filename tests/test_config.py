@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 
 from realize.config import (
-    SETTINGS,
-    SYSTEM_CONFIG,
     Config,
     DirectoryConfig,
     DirectorySettings,
     PeerConfig,
     ServiceConfig,
+)
+from realize.config_file import (
+    SETTINGS,
+    SYSTEM_CONFIG,
     find_config,
     load_config,
     parse_config,

@@ -21,6 +21,7 @@ LAYERS = (
     {"model", "peers", "schedule"},
     {"delta"},
     {"config"},
+    {"config_file"},
     {"observe"},
     {"store", "net"},
     {"wire"},

@@ -12,7 +12,8 @@ from typing import ParamSpec, TypeVar
 import click
 
 from realize.cli.log import log_options
-from realize.config import Config, find_config, load_config
+from realize.config import Config
+from realize.config_file import find_config, load_config
 from realize.errors import ConfigError
 from realize.units import parse_duration
 

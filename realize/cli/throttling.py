@@ -19,7 +19,7 @@ from txaio.tx import make_logger
 from realize.cli.endpoints import PeerPlace, Place
 from realize.cli.throttle_options import ThrottleChoice
 from realize.errors import PeerError, PeerGone, RealizeError
-from realize.net.limits import Setting
+from realize.net.scopes import Setting
 from realize.net.throttle import Limit
 from realize.net.throttled import Shared
 from realize.observe.events import LIMIT_CHANGED

@@ -22,7 +22,8 @@ from twisted.internet.task import deferLater
 from txaio.tx import make_logger
 
 import realize
-from realize.config import Config, DirectorySettings, find_config, load_config
+from realize.config import Config, DirectorySettings
+from realize.config_file import find_config, load_config
 from realize.daemon.access import Access
 from realize.daemon.listening import open_ports, port_name
 from realize.daemon.log import open_logs

@@ -14,15 +14,8 @@ from twisted.internet.defer import Deferred
 from txaio.tx import make_logger
 
 from realize.errors import BadRequest, NotAllowed, PeerError, RealizeError
-from realize.net.limits import (
-    CHANGES_PER_SECOND,
-    DIRECTIONS,
-    Direction,
-    Limits,
-    Party,
-    Scope,
-    Session,
-)
+from realize.net.limits import CHANGES_PER_SECOND, Limits, Session
+from realize.net.scopes import DIRECTIONS, Direction, Party, Scope
 from realize.observe.events import LIMIT_REFUSED
 from realize.observe.levels import Levels
 from realize.units import MAX_DURATION

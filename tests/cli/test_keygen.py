@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from realize.cli.main import status_of
-from realize.config import parse_config
+from realize.config_file import parse_config
 from realize.net.keys import load_private_key, public_bytes
 
 
