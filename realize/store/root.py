@@ -14,14 +14,11 @@ import os
 import stat
 import struct
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Final
 
-from attrs import define
 from blake3 import blake3
 
 from realize.errors import (
@@ -37,6 +34,7 @@ from realize.errors import (
 )
 from realize.model import Place
 from realize.paths import RelativePath, join, parent_of, printable
+from realize.store.kept import DirectoryUse, KeptDirectories
 
 #: How a directory is opened, below a held descriptor.
 OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -46,9 +44,6 @@ _LOOK: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 #: Free bytes where there is no end of them.
 _ENDLESS: Final = 2**63 - 1
-
-#: Directories kept open for one root.
-MAX_KEPT: Final = 64
 
 _TOKEN = struct.Struct("<QQ")
 _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
@@ -77,44 +72,6 @@ def disk_error(error: OSError, path: bytes, doing: str) -> PeerError:
     return kind(f"{printable(path) or 'the root'}: cannot {doing}: {reason}")
 
 
-@define(eq=False)
-class _Held:
-    """
-    :ivar users: operations that use the descriptor now; it stays open for them.
-    :ivar dropped: nobody else will find it; the last user closes it.
-    """
-
-    path: bytes
-    fd: int
-    device: int
-    inode: int
-    users: int = 1
-    dropped: bool = False
-
-
-class _Use:
-    """
-    One use of a held directory, as a context.
-    """
-
-    __slots__ = ("_held", "_root")
-
-    def __init__(self, root: Root, held: _Held) -> None:
-        self._root = root
-        self._held = held
-
-    def __enter__(self) -> int:
-        return self._held.fd
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._root._release(self._held)
-
-
 class Root:
     """
     A directory, or one below it that may not exist yet, opened for one run.
@@ -134,7 +91,7 @@ class Root:
         self._path = path
         self._base = base
         self._marker = marker
-        self._held: OrderedDict[bytes, _Held] = OrderedDict()
+        self._kept = KeptDirectories(self._open, self._find)
         self._lock = threading.Lock()
 
     @classmethod
@@ -193,7 +150,7 @@ class Root:
             reason = os.strerror(error.errno or 0)
             raise DirectoryGone(f"{self.name} cannot be looked at: {reason}") from None
 
-    def directory(self, path: bytes) -> _Use:
+    def directory(self, path: bytes) -> DirectoryUse:
         """
         The descriptor of a directory, for the length of a ``with`` block.
 
@@ -206,16 +163,13 @@ class Root:
             link.
         :raises DiskError: for any other reason.
         """
-        return _Use(self, self._acquire(path))
+        return self._kept.use(path)
 
     def forget(self, path: bytes) -> None:
         """
         Do not keep the descriptor of a directory, because it was removed or moved.
         """
-        with self._lock:
-            held = self._held.get(path)
-            if held is not None:
-                self._drop(held)
+        self._kept.forget(path)
 
     def create(self, mode: int) -> None:
         """
@@ -302,63 +256,11 @@ class Root:
         """
         Close all descriptors.  Those that are being used are closed by their users.
         """
+        self._kept.close()
         with self._lock:
-            for held in list(self._held.values()):
-                self._drop(held)
             if self._base >= 0:
                 os.close(self._base)
                 self._base = -1
-
-    # -- the cache
-
-    def _acquire(self, path: bytes) -> _Held:
-        with self._lock:
-            held = self._held.get(path)
-            if held is not None:
-                held.users += 1
-                self._held.move_to_end(path)
-        if held is not None:
-            if self._still_leads_to(held):
-                return held
-            with self._lock:
-                self._drop(held)
-            self._release(held)
-        held = self._open(path)
-        with self._lock:
-            other = self._held.get(path)
-            if other is not None:
-                self._drop(other)
-            self._held[path] = held
-            if len(self._held) > MAX_KEPT:
-                self._drop(next(iter(self._held.values())))
-        return held
-
-    def _still_leads_to(self, held: _Held) -> bool:
-        # One call for the whole path.  It may pass symbolic links, but only to the
-        # directory that was reached without any.
-        whole = join(self.below, held.path) if held.path else self.below
-        if not whole:
-            return True
-        try:
-            now = os.stat(whole, dir_fd=self._base, follow_symlinks=False)
-        except OSError:
-            return False
-        return (now.st_dev, now.st_ino) == (held.device, held.inode)
-
-    def _drop(self, held: _Held) -> None:
-        # With the lock held.
-        if self._held.get(held.path) is held:
-            del self._held[held.path]
-        if not held.dropped:
-            held.dropped = True
-            if not held.users:
-                os.close(held.fd)
-
-    def _release(self, held: _Held) -> None:
-        with self._lock:
-            held.users -= 1
-            if held.dropped and not held.users:
-                os.close(held.fd)
 
     # -- the walk
 
@@ -366,21 +268,27 @@ class Root:
     def _parts(self) -> list[bytes]:
         return self.below.split(b"/") if self.below else []
 
-    def _open(self, path: bytes) -> _Held:
+    def _find(self, path: bytes) -> os.stat_result:
+        # One call for the whole path.  It may pass symbolic links, but only to the
+        # directory that was reached without any.
+        whole = join(self.below, path) if path else self.below
+        if not whole:
+            return os.fstat(self._base)
+        return os.stat(whole, dir_fd=self._base, follow_symlinks=False)
+
+    def _open(self, path: bytes) -> int:
         if path:
             relative = RelativePath.parse(path)
             with self.directory(parent_of(path)) as parent:
-                fd = self._open_one(parent, relative.name, path)
-        else:
-            fd = os.dup(self._base)
-            try:
-                for name in self._parts:
-                    fd = self._replace(fd, self._open_one(fd, name, self.below))
-            except BaseException:
-                os.close(fd)
-                raise
-        status = os.fstat(fd)
-        return _Held(path, fd, status.st_dev, status.st_ino)
+                return self._open_one(parent, relative.name, path)
+        fd = os.dup(self._base)
+        try:
+            for name in self._parts:
+                fd = self._replace(fd, self._open_one(fd, name, self.below))
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
 
     def _open_one(self, parent: int, name: bytes, path: bytes) -> int:
         try:

@@ -25,7 +25,8 @@ from realize.errors import (
     PeerError,
     UnsafePath,
 )
-from realize.store.root import MAX_KEPT, Root, disk_error
+from realize.store.kept import MAX_KEPT
+from realize.store.root import Root, disk_error
 from tests.store.conftest import as_nobody
 from tests.support.requirements import needs
 

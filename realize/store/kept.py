@@ -1,0 +1,149 @@
+"""
+Descriptors of directories that are kept open, because they will be needed again.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final
+
+from attrs import define
+
+#: Directories kept open for one root.
+MAX_KEPT: Final = 64
+
+
+@define(eq=False)
+class _Held:
+    """
+    :ivar users: operations that use the descriptor now; it stays open for them.
+    :ivar dropped: nobody else will find it; the last user closes it.
+    """
+
+    path: bytes
+    fd: int
+    device: int
+    inode: int
+    users: int = 1
+    dropped: bool = False
+
+
+class DirectoryUse:
+    """
+    One use of a directory, as a context that gives its descriptor.
+    """
+
+    __slots__ = ("_held", "_kept")
+
+    def __init__(self, kept: KeptDirectories, held: _Held) -> None:
+        self._kept = kept
+        self._held = held
+
+    def __enter__(self) -> int:
+        return self._held.fd
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._kept.release(self._held)
+
+
+class KeptDirectories:
+    """
+    The descriptors of the directories of one root that were used last.
+
+    Each is asked for by its path, and led to by it when that is done.  Everything
+    here may be called from several threads at once.
+
+    :param open_directory: opens a directory; what it raises reaches the user.
+    :param find: the status of what a path leads to now.
+    """
+
+    def __init__(
+        self,
+        open_directory: Callable[[bytes], int],
+        find: Callable[[bytes], os.stat_result],
+    ) -> None:
+        self._open = open_directory
+        self._find = find
+        self._held: OrderedDict[bytes, _Held] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def use(self, path: bytes) -> DirectoryUse:
+        """
+        The directory that *path* leads to.
+        """
+        return DirectoryUse(self, self._acquire(path))
+
+    def release(self, held: _Held) -> None:
+        """
+        A use is over.
+        """
+        with self._lock:
+            held.users -= 1
+            if held.dropped and not held.users:
+                os.close(held.fd)
+
+    def forget(self, path: bytes) -> None:
+        """
+        Keep it no longer.
+        """
+        with self._lock:
+            held = self._held.get(path)
+            if held is not None:
+                self._drop(held)
+
+    def close(self) -> None:
+        """
+        Keep none.  Those that are being used are closed by their users.
+        """
+        with self._lock:
+            for held in list(self._held.values()):
+                self._drop(held)
+
+    def _acquire(self, path: bytes) -> _Held:
+        with self._lock:
+            held = self._held.get(path)
+            if held is not None:
+                held.users += 1
+                self._held.move_to_end(path)
+        if held is not None:
+            if self._still_leads_to(held):
+                return held
+            with self._lock:
+                self._drop(held)
+            self.release(held)
+        fd = self._open(path)
+        status = os.fstat(fd)
+        held = _Held(path, fd, status.st_dev, status.st_ino)
+        with self._lock:
+            other = self._held.get(path)
+            if other is not None:
+                self._drop(other)
+            self._held[path] = held
+            if len(self._held) > MAX_KEPT:
+                self._drop(next(iter(self._held.values())))
+        return held
+
+    def _still_leads_to(self, held: _Held) -> bool:
+        try:
+            now = self._find(held.path)
+        except OSError:
+            return False
+        return (now.st_dev, now.st_ino) == (held.device, held.inode)
+
+    def _drop(self, held: _Held) -> None:
+        # With the lock held.
+        if self._held.get(held.path) is held:
+            del self._held[held.path]
+        if not held.dropped:
+            held.dropped = True
+            if not held.users:
+                os.close(held.fd)
