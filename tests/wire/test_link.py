@@ -533,6 +533,8 @@ class TestMalformed:
         client.wires.pump()
         assert client.server.gone
         assert net.service.directories["inbox"].opened == []
+        with pytest.raises(PeerGone):
+            now(client.link.welcomed)
 
     def test_an_answer_that_makes_no_sense(self, net):
         """

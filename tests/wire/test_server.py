@@ -142,6 +142,8 @@ class TestWelcome:
         assert client.server.gone
         where = "here" if older == "there" else "there"
         assert f"update realize {where}" in events[0]["reason"]
+        with pytest.raises(PeerRefused):
+            now(client.link.welcomed)
 
     @pytest.mark.parametrize(
         ("version", "older"), [(commands.VERSION + 1, "here"), (0, "there")]
