@@ -35,6 +35,12 @@ _MEMORY = "/dev/shm"  # noqa: S108
     help="Rounds that count.",
 )
 @click.option("--smoke", is_flag=True, help="Small sizes, one round, nothing is kept.")
+@click.option(
+    "--complete",
+    is_flag=True,
+    envvar="REALIZE_NO_SKIPS",
+    help="Where a program to compare with is missing, fail.",
+)
 @click.option("--render", "only_render", is_flag=True, help="Report what was kept.")
 @click.option(
     "--profile",
@@ -53,6 +59,7 @@ def main(
     only_list: bool,
     rounds: int,
     smoke: bool,
+    complete: bool,
     only_render: bool,
     profile: Path | None,
     work: Path,
@@ -74,10 +81,10 @@ def main(
     if only_render:
         render(kept, _DOCS)
         return
-    failed = 0
+    failed: list[str] = []
     for name, result in _measure(chosen, rounds, work, profile, smoke):
         kept[name] = result
-        failed += sum(one.failed for one in result.contenders.values())
+        failed += [f"{name}: {one}" for one in result.failures(complete)]
         if not smoke:
             records.write(_RESULTS, kept)
     click.echo(table({case.name: kept[case.name] for case in chosen}))
@@ -86,7 +93,8 @@ def main(
             render(kept, Path(docs))
     else:
         render(kept, _DOCS)
-    sys.exit(1 if failed else 0)
+    if failed:
+        sys.exit("not measured: " + ", ".join(failed))
 
 
 def _chosen(known: list[Case], words: Sequence[str]) -> list[Case]:

@@ -90,6 +90,18 @@ class CaseResult(msgspec.Struct, frozen=True):
     machine: Machine
     contenders: Mapping[str, Measured]
 
+    def failures(self, complete: bool) -> list[str]:
+        """
+        The contenders that failed.
+
+        :param complete: those that were missing, too.
+        """
+        return [
+            name
+            for name, one in self.contenders.items()
+            if one.failed or (complete and one.problem)
+        ]
+
 
 #: Results by the name of the case.
 Results = dict[str, CaseResult]

@@ -1,11 +1,13 @@
 """
-Rules for all tests: what may be skipped, and where.
+Rules for all tests: what may be skipped, and where; and what has to run alone.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,31 @@ from tests.support.requirements import missing
 
 #: Set by ``.ci/run`` in CI, where everything that a test needs has been installed.
 NO_SKIPS = "REALIZE_NO_SKIPS"
+
+
+#: What all processes of a test run hold while they run a test: together, or alone.
+#: A file that is there anyway.
+LOCK = Path(__file__)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """
+    Tests marked ``alone`` come last, where fewer others have to wait for them.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """
+    Of several processes, all the others wait while one runs a test marked ``alone``.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return (yield)
+    alone = item.get_closest_marker("alone") is not None
+    with LOCK.open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        return (yield)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

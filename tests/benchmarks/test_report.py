@@ -148,6 +148,19 @@ def test_a_missing_program_is_named() -> None:
     assert len({line.count("|") for line in lines}) == 1
 
 
+def test_a_missing_program_is_a_failure_where_none_may_be_missing() -> None:
+    """
+    One that failed always is.
+    """
+    case = result(
+        realize=measured(1.0),
+        rsync=Measured(problem="status 1", failed=True),
+        fsync=Measured(problem="missing: rsync"),
+    )
+    assert case.failures(complete=False) == ["rsync daemon"]
+    assert case.failures(complete=True) == ["rsync daemon", "rsync daemon --fsync"]
+
+
 def test_the_page_keeps_what_people_wrote(tmp_path: Path) -> None:
     """
     Only what stands between the marks is written anew; without marks nothing is.

@@ -10,7 +10,7 @@ import pytest
 
 pytest.register_assert_rewrite("tests.proof.trees")
 
-_LINES = pytest.StashKey[list[str]]()
+_LINE = "proof"
 
 #: Keeps a line for the end of the test run.
 Tell = Callable[[str], None]
@@ -21,17 +21,23 @@ def tell(request: pytest.FixtureRequest) -> Tell:
     """
     Says a line at the end of the test run.
     """
-    lines = request.config.stash.setdefault(_LINES, [])
-    return lambda line: lines.append(f"{request.node.name}: {line}")
+    # What belongs to the test's report comes from other processes, too.
+    properties = request.node.user_properties
+    return lambda line: properties.append((_LINE, f"{request.node.name}: {line}"))
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """
     Print what was told.
     """
-    lines = config.stash.get(_LINES, [])
+    lines = [
+        line
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.getreports(outcome)
+        if report.when == "call"
+        for name, line in report.user_properties
+        if name == _LINE
+    ]
     if lines:
         terminalreporter.section("proofs")
         for line in lines:

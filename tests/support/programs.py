@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +29,20 @@ PROGRAMS = Path(sys.executable).parent
 PATIENCE = 30.0
 
 
+#: Below those that Linux gives to outgoing connections.
+_PORTS = range(10_000, 32_000)
+
+
 def free_port() -> int:
     """
-    A port that nobody listened on a moment ago.
+    A port that nobody listened on a moment ago, and that nobody else is likely to be
+    given: many tests may run at once.
     """
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    return port
+    while True:
+        # Not from ``random``: hypothesis sets its seed.
+        port = secrets.choice(_PORTS)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def environment(**extra: str) -> dict[str, str]:
