@@ -62,6 +62,7 @@ def test_bytes_arrive_in_order_and_late() -> None:
         assert direction.count == len(sent) + 5
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("blocks", [40])
 def test_a_delay_does_not_limit_the_rate(blocks: int) -> None:
     """

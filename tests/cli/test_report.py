@@ -154,7 +154,9 @@ def test_trouble_says_which_where_why_and_what_to_do() -> None:
     )
 
 
-@pytest.mark.parametrize("kind", dict.fromkeys(peer_errors()), ids=lambda kind: kind.code)
+@pytest.mark.parametrize(
+    "kind", dict.fromkeys(peer_errors()), ids=lambda kind: kind.code
+)
 def test_every_error_of_a_file_has_advice(kind: type) -> None:
     """
     Except for what no user can do anything about.

@@ -46,7 +46,22 @@ def metrics_port(world: World) -> int:
     """
     port = free_port()
     world.nas.start(f"--metrics-addr=127.0.0.1:{port}")
+    wait_until_open(port)
     return port
+
+
+def wait_until_open(port: int) -> None:
+    """
+    The daemon opens this one after the port for its peers.
+    """
+
+    def is_open() -> bool:
+        with suppress(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port)).close()
+            return True
+        return False
+
+    wait_until(is_open, f"port {port}")
 
 
 def wait_until(condition: Callable[[], Any], what: str) -> Any:
@@ -394,6 +409,7 @@ def query(port: int, expression: str) -> list[tuple[dict[str, str], float]]:
     ]
 
 
+@pytest.mark.alone
 @needs("prometheus")
 def test_prometheus_watches_a_move(world: World, prometheus: int) -> None:
     """
@@ -412,6 +428,7 @@ def test_prometheus_watches_a_move(world: World, prometheus: int) -> None:
     assert query(prometheus, "min_over_time(up[1m]) < 1") == []
 
 
+@pytest.mark.alone
 def test_scrapes_during_a_move_are_quick(world: World, metrics_port: int) -> None:
     """
     The page is made beside the move, not instead of it.

@@ -15,6 +15,8 @@ from tests.support.flood import Plan, measure
 
 K, M = 1024, 1024 * 1024
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.mark.parametrize("at", ["sender", "receiver"])
 @pytest.mark.parametrize("limit", [10 * K, M, 20 * M])

@@ -99,6 +99,7 @@ def end(move: subprocess.Popen[bytes]) -> tuple[int, str]:
     return move.returncode, err.decode()
 
 
+@pytest.mark.alone
 def test_change_in_the_middle_of_a_move(
     world: World, tmp_path: Path, runtime: dict[str, str]
 ) -> None:
@@ -136,6 +137,7 @@ def test_change_in_the_middle_of_a_move(
     relay.close()
 
 
+@pytest.mark.alone
 def test_limit_survives_a_lost_connection(world: World, tmp_path: Path) -> None:
     """
     The move goes on at its speed; what an administrator set on its connection holds
@@ -164,6 +166,7 @@ def test_limit_survives_a_lost_connection(world: World, tmp_path: Path) -> None:
     relay.close()
 
 
+@pytest.mark.alone
 def test_slow_service_still_answers(world: World, tmp_path: Path) -> None:
     """
     Under 32 KiB/s, used up by a move in each direction, a status is answered in two
