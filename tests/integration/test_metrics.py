@@ -309,6 +309,7 @@ def test_a_directory_that_vanishes_shows(world: World, tmp_path: Path) -> None:
     world.configure()
     port = free_port()
     world.nas.start(f"--metrics-addr=127.0.0.1:{port}")
+    wait_until_open(port)
 
     def available() -> float:
         text = get(port).body.decode()
