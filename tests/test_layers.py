@@ -17,7 +17,7 @@ ROOT = Path(realize.__file__).parent
 #: Lowest first.  A module imports its own package and lower layers only.
 LAYERS = (
     {"errors"},
-    {"units", "paths"},
+    {"units", "paths", "memory"},
     {"model", "peers", "schedule"},
     {"delta"},
     {"config"},
