@@ -30,7 +30,7 @@ FIRST: Final = 4 * 1024 * 1024
 
 #: Bounds of what is asked for at once of one file, in bytes.
 SMALLEST_SLICE: Final = 4 * 1024
-LARGEST_SLICE: Final = 1024 * 1024
+LARGEST_SLICE: Final = 2 * 1024 * 1024
 
 #: Under a limit, the window is no smaller than this part of a second's worth.
 SHARED: Final = 4
