@@ -37,6 +37,10 @@ from realize.net.throttle import MAX_SLICE, RECEIVE_TOLERANCE, Limit, Passage
 #: The producer above is paused while more bytes than this are queued.
 QUEUE_BYTES: Final = 64 * 1024
 
+#: Most that is read and sent at once, in bytes: each time costs as much as encrypting
+#: 64 KiB, and more than this would not stay in the processor's cache.
+BULK: Final = 256 * 1024
+
 #: Least that is read at once under a limit, in bytes.
 SMALLEST_READ: Final = 256
 
@@ -265,6 +269,8 @@ class ThrottledConnection(ProtocolWrapper):
     def makeConnection(self, transport: ITransport) -> None:
         # ITransport alone says nothing of producers; what TCP gives is both.
         self._below = cast(Any, transport)
+        if hasattr(transport, "SEND_LIMIT"):
+            self._below.SEND_LIMIT = 2 * BULK
         self._out = _WriteShaper(
             transport, self._clock, self._drained, self._send_limits_changed
         )
@@ -442,11 +448,10 @@ class ThrottledConnection(ProtocolWrapper):
         """
         if hasattr(self._below, "bufferSize"):
             rate = self._in.rate
-            whole = type(self._below).bufferSize
             self._below.bufferSize = (
-                whole
+                BULK
                 if rate is None
-                else max(SMALLEST_READ, min(whole, int(rate * RECEIVE_TOLERANCE)))
+                else max(SMALLEST_READ, min(BULK, int(rate * RECEIVE_TOLERANCE)))
             )
 
 

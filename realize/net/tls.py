@@ -51,6 +51,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from realize.errors import PeerGone, PeerRefused
+from realize.net.records import BulkTLSTransport
 from realize.peers import public_key_text
 
 #: The protocol name (ALPN) that both sides insist on.
@@ -65,6 +66,9 @@ CLOSE_DEADLINE: Final = 5
 #: Connections that may be in their handshake at once, in all and from one address.
 MAX_PENDING: Final = 64
 MAX_PENDING_PER_ADDRESS: Final = 8
+
+#: ``SSL_MODE_ENABLE_PARTIAL_WRITE``, for which pyOpenSSL has no name.
+_PARTIAL_WRITE: Final = 0x1
 
 #: Why a connection was refused: its key is not among those allowed; the handshake
 #: failed in another way, or took too long; or too many were in their handshake.
@@ -197,6 +201,8 @@ class _Creator:
         context.set_min_proto_version(SSL.TLS1_3_VERSION)
         context.set_options(SSL.OP_NO_TICKET)
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        # A write of many records is one call then, not one for each.
+        context.clear_mode(_PARTIAL_WRITE)
         context.use_certificate(_certificate(key))
         context.use_privatekey(key)
         context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _verify)
@@ -265,6 +271,8 @@ class _PinnedFactory(TLSMemoryBIOFactory):
 
     :ivar pending: connections in their handshake, by host.
     """
+
+    protocol = BulkTLSTransport
 
     def __init__(
         self,

@@ -24,6 +24,8 @@ from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from zope.interface import implementer
 
+from realize.net.throttled import BULK
+
 #: Reading stops at this many requests, or bytes that belong to them, in progress, or
 #: bytes of answers that the peer has not read.
 MAX_REQUESTS: Final = 64
@@ -33,9 +35,8 @@ MAX_UNREAD: Final = 8 * 1024 * 1024
 #: The same for all connections of a process together, in bytes.
 MAX_TOTAL: Final = 256 * 1024 * 1024
 
-#: What is written to the transport at once, in bytes: as much as TCP sends at once, and
-#: little enough to be in the processor's cache while it is copied and encrypted.
-SLICE: Final = 64 * 1024
+#: What is written to the transport at once, in bytes.
+SLICE: Final = BULK
 
 
 @define(eq=False)
@@ -97,7 +98,7 @@ class Outbox:
     def __init__(self, transport: Any, changed: Callable[[int], None]) -> None:
         self._transport = transport
         self._changed = changed
-        self._queue: deque[tuple[bytes | memoryview, bool]] = deque()
+        self._queue: deque[tuple[bytes, memoryview, bool]] = deque()
         self.paused = False
 
     def send(self, box: bytes, data: bytes | memoryview, is_answer: bool) -> None:
@@ -106,9 +107,9 @@ class Outbox:
         """
         room = max(0, SLICE - len(box))
         view = memoryview(data)
-        self._queue.append((b"".join((box, view[:room])), is_answer))
+        self._queue.append((box, view[:room], is_answer))
         for at in range(room, len(view), SLICE):
-            self._queue.append((view[at : at + SLICE], is_answer))
+            self._queue.append((b"", view[at : at + SLICE], is_answer))
         if is_answer:
             self._changed(len(box) + len(view))
         self._pump()
@@ -125,15 +126,25 @@ class Outbox:
         The connection is gone: drop what waits.
         """
         self.paused = True
-        self._changed(-sum(len(data) for data, is_answer in self._queue if is_answer))
+        self._changed(
+            -sum(
+                len(box) + len(data)
+                for box, data, is_answer in self._queue
+                if is_answer
+            )
+        )
         self._queue.clear()
 
     def _pump(self) -> None:
         while self._queue and not self.paused:
-            data, is_answer = self._queue.popleft()
-            self._transport.write(bytes(data))
+            box, data, is_answer = self._queue.popleft()
+            if data:
+                # Views: neither joined nor copied before they are encrypted.
+                self._transport.writeSequence((box, data))
+            else:
+                self._transport.write(box)
             if is_answer:
-                self._changed(-len(data))
+                self._changed(-len(box) - len(data))
 
 
 class Intake:

@@ -124,7 +124,7 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
         self._boxes = bytearray()
         self._box: amp.AmpBox | None = None
         self._length = self._have = 0
-        self._pieces: list[bytes] = []
+        self._pieces: list[bytes | bytearray] = []
         self._running: set[Deferred[Any]] = set()
         self._timer: IDelayedCall | None = None
         self._await_gone: list[Deferred[None]] = []
@@ -292,8 +292,9 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
                 del self._boxes[:length]
                 return box
             self._box, self._length = box, length
-            self._pieces, self._have = [bytes(self._boxes)], len(self._boxes)
-            self._boxes.clear()
+            # Not copied: this buffer is the first piece, and boxes get another.
+            self._pieces, self._have = [self._boxes], len(self._boxes)
+            self._boxes = bytearray()
         if self._have < self._length:
             return None
         body = memoryview(b"".join(self._pieces))

@@ -20,6 +20,7 @@ from zope.interface import implementer
 
 from realize.net.throttle import MAX_SLICE
 from realize.net.throttled import (
+    BULK,
     QUEUE_BYTES,
     SMALLEST_READ,
     Shared,
@@ -540,13 +541,13 @@ def test_reads_are_small_under_a_small_limit() -> None:
     without the limit, reads are as before.
     """
     connection, transport = connect(Clock())
-    assert transport.bufferSize == Reading.bufferSize
+    assert transport.bufferSize == BULK
     connection.own.receive.claim("test", 100_000)
     assert transport.bufferSize == 10_000
     connection.own.receive.claim("test", 128)
     assert transport.bufferSize == SMALLEST_READ
     connection.own.receive.claim("test", None)
-    assert transport.bufferSize == Reading.bufferSize
+    assert transport.bufferSize == BULK
 
 
 def test_time_of_held_reading_is_counted() -> None:

@@ -1,0 +1,252 @@
+"""
+Bulk bytes through TLS: real TLS, in memory, with everything that can come between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from OpenSSL import SSL
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IProtocol, IPushProducer
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from realize.net.keys import public_bytes
+from realize.net.records import RECORD
+from realize.net.tls import client_factory, server_factory
+from tests.support.transports import Connected
+
+KEY = Ed25519PrivateKey.generate()
+CONTENT = bytes(range(256)) * 1024
+
+
+class End(Protocol):
+    """
+    Remembers what it hears, piece by piece.
+
+    :ivar made: what to do as soon as there is a transport, before the handshake.
+    :ivar heard: what to do with each piece.
+    """
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self.lost: Failure | None = None
+        self.made: Callable[[Any], None] = lambda _transport: None
+        self.heard: Callable[[Any], None] = lambda _transport: None
+
+    def connectionMade(self) -> None:
+        self.made(self.transport)
+
+    def dataReceived(self, data: bytes) -> None:
+        assert isinstance(data, bytes)
+        self.pieces.append(data)
+        self.heard(self.transport)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.lost = reason
+
+    @property
+    def received(self) -> bytes:
+        """
+        All of it.
+        """
+        return b"".join(self.pieces)
+
+
+class Wires:
+    """
+    Two ends that know each other, connected in memory.
+
+    :param segment: bytes in each delivery; by default, all that there are.
+    """
+
+    def __init__(self, segment: Callable[[], int] = lambda: 1 << 24) -> None:
+        self.clock = Clock()
+        self.client, self.server = End(), End()
+        self.segment = segment
+
+    def connect(self) -> Connected:
+        """
+        Connect them and let them shake hands.
+        """
+        ends: list[Any] = []
+        known = public_bytes(KEY)
+        for end, make in (
+            (self.client, lambda made: client_factory(made, KEY, known, self.clock)),
+            (
+                self.server,
+                lambda made: server_factory(made, KEY, known.__eq__, self.clock),
+            ),
+        ):
+            factory: Factory[Protocol] = Factory()
+            factory.buildProtocol = lambda _addr, end=end: end  # type: ignore[method-assign,misc]
+            tls: IProtocol | None = make(factory).buildProtocol(None)
+            ends.append(tls)
+        connected = Connected(ends[0], ends[1], self.clock, self.segment)
+        connected.pump()
+        return connected
+
+
+def test_many_records_are_one_piece() -> None:
+    """
+    What arrived together is handed over together, and sent together.
+    """
+    wires = Wires()
+    connected = wires.connect()
+    sent: list[int] = []
+    write = connected.client_end.write
+    connected.client_end.write = lambda data: (  # type: ignore[method-assign]
+        sent.append(len(data)),
+        write(data),
+    )[1]
+    wires.client.transport.writeSequence([b"head", memoryview(CONTENT)])
+    assert len(sent) == 1
+    connected.pump()
+    assert wires.server.received == b"head" + CONTENT
+    assert len(wires.server.pieces) == 1
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_order(data: st.DataObject) -> None:
+    """
+    Small writes, sequences and views arrive as they were written, whatever TCP makes
+    of them.
+    """
+    segments = st.one_of(st.integers(1, 40), st.integers(1, 3 * RECORD))
+    wires = Wires(lambda: data.draw(segments, "segment") if talking else 1 << 20)
+    talking = False
+    connected = wires.connect()
+    talking = True
+    sizes = st.one_of(st.integers(0, 40), st.integers(0, 3 * RECORD))
+    expected = b""
+    for number, (whole, size) in enumerate(
+        data.draw(st.lists(st.tuples(st.booleans(), sizes), max_size=8), "writes")
+    ):
+        content = bytes([number]) * size
+        expected += content
+        if whole:
+            wires.client.transport.write(content)
+        else:
+            view = memoryview(content)
+            wires.client.transport.writeSequence([view[: size // 2], view[size // 2 :]])
+    connected.pump()
+    assert wires.server.received == expected
+
+
+def test_written_before_the_handshake() -> None:
+    """
+    It waits for the handshake, in order.
+    """
+    wires = Wires()
+
+    def write(transport: Any) -> None:
+        transport.writeSequence([b"first ", memoryview(CONTENT)])
+        transport.write(b" last")
+
+    wires.client.made = write
+    wires.connect()
+    assert wires.server.received == b"first " + CONTENT + b" last"
+
+
+@implementer(IPushProducer)
+class Producer:
+    """
+    Remembers what it was told.
+    """
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def pauseProducing(self) -> None:
+        self.told.append("pause")
+
+    def resumeProducing(self) -> None:
+        self.told.append("resume")
+
+    def stopProducing(self) -> None:
+        self.told.append("stop")
+
+
+def test_producer_waits_for_the_handshake() -> None:
+    """
+    And goes on after it.
+    """
+    wires = Wires()
+    producer = Producer()
+
+    def write(transport: Any) -> None:
+        transport.registerProducer(producer, True)
+        transport.writeSequence([b"early"])
+        assert producer.told == ["pause"]
+
+    wires.client.made = write
+    wires.connect()
+    assert producer.told == ["pause", "resume"]
+    assert wires.server.received == b"early"
+
+
+def test_bytes_before_the_end() -> None:
+    """
+    Bytes and the end of TLS arrive in one piece: the bytes are heard, then the end.
+    """
+    wires = Wires()
+    connected = wires.connect()
+    wires.client.transport.writeSequence([memoryview(CONTENT)])
+    wires.client.transport.loseConnection()
+    connected.pump()
+    assert wires.server.received == CONTENT
+    assert wires.server.lost is not None
+    assert wires.server.lost.check(ConnectionDone)
+
+
+def test_nothing_is_written_after_the_end() -> None:
+    """
+    As for ``write``: unless a producer is still there, what comes later is dropped.
+    """
+    wires = Wires()
+    connected = wires.connect()
+    wires.client.transport.writeSequence([b"said"])
+    wires.client.transport.loseConnection()
+    wires.client.transport.writeSequence([b"unsaid"])
+    connected.pump()
+    wires.client.transport.writeSequence([b"unsaid"])
+    assert wires.server.received == b"said"
+
+
+@pytest.mark.parametrize("good", [b"", CONTENT])
+def test_bytes_before_garbage(good: bytes) -> None:
+    """
+    What was whole before something that is no TLS is heard; what was wrong is known.
+    """
+    wires = Wires()
+    connected = wires.connect()
+    if good:
+        wires.client.transport.writeSequence([good])
+    connected.client_end.sent += b"this is no TLS at all"
+    connected.pump()
+    assert wires.server.received == good
+    assert wires.server.lost is not None
+    assert wires.server.lost.check(SSL.Error, ConnectionLost)
+
+
+def test_nothing_is_heard_after_an_abort() -> None:
+    """
+    Who aborts when it hears something hears nothing more, though more has arrived.
+    """
+    wires = Wires(segment=lambda: 3 * RECORD)
+    connected = wires.connect()
+    wires.server.heard = lambda transport: transport.abortConnection()
+    wires.client.transport.writeSequence([memoryview(CONTENT)])
+    tls: Any = connected.server_end.protocol
+    while connected.client_end.sent:
+        tls.dataReceived(connected.client_end.take(3 * RECORD))
+    assert len(wires.server.pieces) == 1
