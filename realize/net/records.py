@@ -9,21 +9,27 @@ transport at once.
 
 Only the two loops that move bytes are replaced.  The handshake, closing, producers,
 and the gathering of small writes are Twisted's.
+
+pyOpenSSL's ``recv`` allocates and copies each record and looks for an error after it,
+which takes as long as decrypting.  So the loop here calls ``SSL_read`` itself, and
+leaves to pyOpenSSL what a result that is no number of bytes means.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from OpenSSL import SSL
-from twisted.internet.interfaces import ITransport
+from OpenSSL._util import ffi as _ffi
+from OpenSSL._util import lib as _lib
+from twisted.internet.interfaces import IProtocolFactory, IReactorTime, ITransport
 from twisted.protocols.policies import ProtocolWrapper
-from twisted.protocols.tls import BufferingTLSTransport
+from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
-#: Most bytes of file data in a record.
-RECORD: Final = 16 * 1024
+#: Bytes that are decrypted at once; more become several pieces, that are joined.
+PLAIN: Final = 256 * 1024
 
 #: Bytes of records that are handed to the transport at once; a larger write becomes
 #: several of them.
@@ -37,6 +43,8 @@ class BulkTLSTransport(BufferingTLSTransport):
     Its OpenSSL context must write a buffer whole (without
     ``SSL_MODE_ENABLE_PARTIAL_WRITE``); with that mode it works too, but slower.
     """
+
+    factory: BulkTLSFactory
 
     def writeSequence(self, sequence: Iterable[bytes | memoryview]) -> None:
         """
@@ -88,24 +96,53 @@ class BulkTLSTransport(BufferingTLSTransport):
         """
         if self._lostTLSConnection:
             return
-        receive = self._tlsConnection.recv
-        records: list[bytes] = []
+        tls, into = self._tlsConnection, self.factory.plain
+        ssl, room = tls._ssl, len(into)
+        pieces: list[bytes] = []
         ended = False
         failure: Failure | None = None
         try:
             while True:
-                records.append(receive(RECORD))
+                have, count = 0, 1
+                while count > 0 and have < room:
+                    count = _lib.SSL_read(ssl, into + have, room - have)
+                    have += max(count, 0)
+                if have:
+                    pieces.append(_ffi.buffer(into, have)[:])
+                if count <= 0:
+                    tls._raise_ssl_error(ssl, count)
         except SSL.WantReadError:
             pass
         except SSL.ZeroReturnError:
             ended = True
         except SSL.Error:
             failure = Failure()
-        if records and not self._aborted:
-            ProtocolWrapper.dataReceived(self, b"".join(records))
+        if pieces and not self._aborted:
+            ProtocolWrapper.dataReceived(self, b"".join(pieces))
         if (ended or failure) and not self._lostTLSConnection:
             if ended:
                 self._shutdownTLS()
             self._tlsShutdownFinished(failure)
         # What arrived may have been answered by TLS itself.
         self._flushSendBIO()
+
+
+class BulkTLSFactory(TLSMemoryBIOFactory):
+    """
+    Makes the TLS layers of connections.
+
+    :ivar plain: where they decrypt to, one after the other; nothing of it is used
+        beyond one call.
+    """
+
+    protocol = BulkTLSTransport
+
+    def __init__(
+        self,
+        creator: Any,
+        is_client: bool,
+        wrapped: IProtocolFactory,
+        clock: IReactorTime,
+    ) -> None:
+        super().__init__(creator, is_client, wrapped, clock)
+        self.plain = _ffi.new("char[]", PLAIN)

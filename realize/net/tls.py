@@ -51,7 +51,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from realize.errors import PeerGone, PeerRefused
-from realize.net.records import BulkTLSTransport
+from realize.net.records import BulkTLSFactory
 from realize.peers import public_key_text
 
 #: The protocol name (ALPN) that both sides insist on.
@@ -265,14 +265,12 @@ def _select_alpn(connection: SSL.Connection, offered: list[bytes]) -> Any:
     return ALPN if ALPN in offered else SSL.NO_OVERLAPPING_PROTOCOLS
 
 
-class _PinnedFactory(TLSMemoryBIOFactory):
+class _PinnedFactory(BulkTLSFactory):
     """
     TLS, and a gate between it and each protocol.
 
     :ivar pending: connections in their handshake, by host.
     """
-
-    protocol = BulkTLSTransport
 
     def __init__(
         self,

@@ -20,12 +20,15 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from realize.net.keys import public_bytes
-from realize.net.records import RECORD
+from realize.net.records import PLAIN
 from realize.net.tls import client_factory, server_factory
 from tests.support.transports import Connected
 
+#: Most bytes in a record.
+RECORD = 16 * 1024
+
 KEY = Ed25519PrivateKey.generate()
-CONTENT = bytes(range(256)) * 1024
+CONTENT = bytes(range(256)) * 1024 + b"more than is decrypted at once"
 
 
 class End(Protocol):
@@ -109,6 +112,7 @@ def test_many_records_are_one_piece() -> None:
     )[1]
     wires.client.transport.writeSequence([b"head", memoryview(CONTENT)])
     assert len(sent) == 1
+    assert len(CONTENT) > PLAIN
     connected.pump()
     assert wires.server.received == b"head" + CONTENT
     assert len(wires.server.pieces) == 1
