@@ -30,9 +30,12 @@ _PROGRAMS = Path(sys.executable).parent
 class Realize:
     """
     The program itself: TLS, every file verified and durable.
+
+    :ivar through: a command that runs both programs.
     """
 
     name: str = "realize"
+    through: Sequence[str] = ()
 
     def missing(self) -> Sequence[str]:
         """
@@ -58,7 +61,15 @@ class Realize:
         file = job.scratch / "command.toml"
         file.write_text("".join(config))
         program = str(_PROGRAMS / "realize")
-        setup.words = [program, "move", source, destination, "--output", "quiet"]
+        setup.words = [
+            *self.through,
+            program,
+            "move",
+            source,
+            destination,
+            "--output",
+            "quiet",
+        ]
         setup.words += ["--config", str(file)] if job.direction != "local" else []
         return setup
 
@@ -78,7 +89,13 @@ class Realize:
             f'[peers.command]\npubkey = "{client}"\n'
         )
         port = free_port()
-        words = [str(_PROGRAMS / "twistd"), "-n", "--pidfile=", "realized"]
+        words = [
+            *self.through,
+            str(_PROGRAMS / "twistd"),
+            "-n",
+            "--pidfile=",
+            "realized",
+        ]
         words += [f"--config={config}", f"--address=127.0.0.1:{port}"]
         near = setup.serve(role, words, port)
         return f'[peers.{peer}]\npubkey = "{public}"\naddress = "127.0.0.1:{near}"\n'

@@ -21,6 +21,7 @@ from benchmarks.contenders import (
     RSYNC_FSYNC,
     RSYNC_SSH,
 )
+from benchmarks.costs import COSTS
 from benchmarks.setup import Contender, Direction
 from benchmarks.starting import Help, Idle
 
@@ -165,6 +166,13 @@ def cases(sizes: Sizes) -> Iterator[Case]:
             source=recipe,
             delay=_FAR,
             contenders=(REALIZE, RSYNC, RSYNC_FSYNC, RSYNC_SSH),
+        )
+    for recipe, title in ((large, "One large file"), (small, "Small files")):
+        yield Case(
+            name=f"costs {recipe.name}",
+            title=f"{title}, with less safety",
+            source=recipe,
+            contenders=COSTS,
         )
     yield from _growth(sizes)
     yield from _edited(sizes)
