@@ -17,7 +17,13 @@ from typing import Final, Literal
 from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
 
-from realize.errors import DigestMismatch, DiskError, PeerError, SameFile
+from realize.errors import (
+    DigestMismatch,
+    DiskError,
+    PeerError,
+    SameFile,
+    SourceChanged,
+)
 from realize.model import (
     DIGEST_SIZE,
     Failure,
@@ -57,6 +63,8 @@ class Remover:
     _prune: bool
     pending: dict[bytes, Item]
     _receipts: Receipts = NO_RECEIPTS
+    #: Of *pending*, those that are left over from a connection that was lost.
+    _left_over: set[bytes] = field(factory=set, init=False)
     _written: Stage = field(init=False)
     _present: Stage = field(init=False)
 
@@ -85,6 +93,18 @@ class Remover:
             (present if finished.how == "present" else written).append(item)
         self._written.put(written)
         self._present.put(present)
+
+    def put_again(self) -> None:
+        """
+        Queue what is pending since a connection was lost, to be answered before
+        anything is listed.
+
+        What had been hidden was put back, and looks changed by that: then it is for
+        the walk that follows to find it.
+        """
+        self._left_over = set(self.pending)
+        items = list(self.pending.values())
+        self.put([(item, item.finished) for item in items if item.finished])
 
     def begin(self) -> None:
         """
@@ -143,7 +163,7 @@ class Remover:
         Ask the destination for its files once more, and remove or put back.
 
         If the connection is lost meanwhile, the source puts them back when it is
-        closed.  They then look changed, so it is for the next walk to find them.
+        closed.  They then look changed: :meth:`put_again`.
         """
         for item in hidden:
             self.pending.pop(item.file.path, None)
@@ -199,6 +219,7 @@ class Remover:
     async def _gone(self, items: list[Item]) -> None:
         for item in items:
             self.pending.pop(item.file.path, None)
+            self._left_over.discard(item.file.path)
         try:
             if items:
                 await self._receipts.removed(items)
@@ -213,6 +234,14 @@ class Remover:
         refused: list[tuple[Item, Failure]],
         side: Literal["source", "destination"],
     ) -> None:
-        for item, _ in refused:
-            self.pending.pop(item.file.path, None)
-        self._refuse(refused, side)
+        listed_again, other = list[Item](), list[tuple[Item, Failure]]()
+        for item, failure in refused:
+            path = item.file.path
+            self.pending.pop(path, None)
+            if path in self._left_over and failure.code == SourceChanged.code:
+                listed_again.append(item)
+            else:
+                other.append((item, failure))
+            self._left_over.discard(path)
+        self._tally.listed_again(listed_again)
+        self._refuse(other, side)

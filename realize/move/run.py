@@ -162,9 +162,7 @@ class Run:
             self._pending,
             self._receipts,
         )
-        self._remover.put(
-            [(item, item.finished) for item in self._pending.values() if item.finished]
-        )
+        self._remover.put_again()
         line.steps = (
             self._remover,
             self._finish,

@@ -132,6 +132,13 @@ class Tally:
         )
         self._observer.restarted()
 
+    def listed_again(self, items: Sequence[Item]) -> None:
+        """
+        Files that :meth:`restart` was told of are left to the walk after all.
+        """
+        self.totals.listed -= len(items)
+        self.totals.listed_bytes -= sum(item.file.size for item in items)
+
     def noticed(self, notice: Notice) -> None:
         """
         Count what was found, unless that was done in a walk before.

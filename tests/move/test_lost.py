@@ -98,21 +98,32 @@ def test_an_unanswered_unlink_of_a_present_file_is_asked_again() -> None:
     assert len(scene.seen.outcomes) == 3
 
 
-def test_hidden_files_are_put_back_and_go_on() -> None:
+@pytest.mark.parametrize("answered", [True, False])
+def test_hidden_files_are_put_back_and_go_on(answered: bool) -> None:
     """
-    A connection lost between hiding and unlinking leaves nothing hidden.
+    A connection lost between hiding and unlinking leaves nothing hidden, whether or
+    not the answer was heard.  They look changed, and are not taken for changed.
     """
     scene = Scene()
     scene.here.put(b"a", b"x")
     scene.there.put(b"a", b"x")
-    scene.trouble.before("ask", None, scene.destination.link.lose)
+
+    def each() -> None:
+        if scene.here.hidden and not answered:
+            scene.source.link.lose()
+
+    if answered:
+        scene.trouble.before("ask", None, scene.destination.link.lose)
     with pytest.raises(PeerGone):
-        scene.run()
+        scene.run(each)
+    assert (b"a" in scene.mover._pending) == (not answered)
     scene.open()
     assert scene.here.files.keys() == {b"a"}
     assert scene.here.hidden == {}
     scene.run()
     assert scene.seen.kinds() == {b"a": "present"}
+    assert scene.mover.totals.listed == scene.mover.totals.ended == 1
+    assert scene.here.contents() == {}
 
 
 def test_what_failed_or_was_deferred_is_not_tried_again() -> None:

@@ -143,6 +143,7 @@ def test_a_removal_without_receipt_has_failed(scene: Scene) -> None:
 def test_a_connection_that_is_lost_costs_no_receipt(scene: Scene) -> None:
     """
     What was final before, and not removed, is removed and written down afterwards.
+    What had been hidden and put back is proven once more, with one more receipt.
     """
     kept = keeping(scene)
     scene.trouble.before("remove", None, scene.source.link.lose)
@@ -151,7 +152,11 @@ def test_a_connection_that_is_lost_costs_no_receipt(scene: Scene) -> None:
             scene.run()
         assert sorted(kept.lines) == [("final", b"a"), ("final", b"b"), ("final", b"c")]
         scene.open()
-    scene.run()
+    seen = scene.run()
+    present = "present" in seen.kinds().values()
     assert sorted(kept.lines) == [
-        (event, path) for event in ("final", "removed") for path in (b"a", b"b", b"c")
+        (event, path)
+        for event in ("final", "removed")
+        for path in (b"a", b"b", b"c")
+        for _ in range(2 if present and event == "final" else 1)
     ]

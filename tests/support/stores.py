@@ -544,7 +544,9 @@ class MemorySource(MemoryStore):
 
     def _put_back(self, paths: set[bytes]) -> None:
         for path in paths & self.disk.hidden.keys():
-            self.disk.files.setdefault(path, self.disk.hidden.pop(path))
+            node = self.disk.hidden.pop(path)
+            node.version = next(_versions)  # renaming changes the ctime
+            self.disk.files.setdefault(path, node)
 
 
 class MemoryDestination(MemoryStore):
