@@ -30,7 +30,14 @@ from realize.units import format_size
 #: Seconds for the daemon to start listening, and to leave.
 PATIENCE: Final = 30.0
 
-_REALIZE: Final = (sys.executable, "-c", "from realize.cli.main import main; main()")
+#: A Ctrl-C while Python still loads it ends it without a traceback.
+_REALIZE: Final = (
+    sys.executable,
+    "-c",
+    "from signal import SIG_DFL, SIGINT, default_int_handler, signal;"
+    " signal(SIGINT, SIG_DFL); from realize.cli.main import main;"
+    " signal(SIGINT, default_int_handler); main()",
+)
 _TWISTD: Final = (
     sys.executable,
     "-c",
@@ -232,9 +239,10 @@ def _move(config: Path, source: Path) -> int:
     except KeyboardInterrupt:
         # It had the same Ctrl-C, and ends by itself; or not, on the next one.
         try:
-            return move.wait(PATIENCE)
+            status = move.wait(PATIENCE)
         except KeyboardInterrupt:
             return Exit.INTERRUPTED
+        return status if status >= 0 else Exit.INTERRUPTED
     finally:
         if move.poll() is None:
             _end(move)
