@@ -174,11 +174,13 @@ class Held(Value, frozen=True, tag="held"):
     :ivar present: bytes in the file of this name; -1 without one.
     :ivar version: tells this version of the present file from any other; opaque,
         empty without one.
+    :ivar mtime_ns: of the present file, nanoseconds since 1970; 0 without one.
     """
 
     partial: Natural = 0
     present: int = -1
     version: bytes = b""
+    mtime_ns: int = 0
 
 
 class Prefix(Value, frozen=True):

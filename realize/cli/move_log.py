@@ -112,6 +112,7 @@ class MoveLog(IdleObserver):
                     sum(outcome.size for outcome in moved),
                     sum(outcome.sent for outcome in moved),
                     sum(outcome.kept for outcome in moved),
+                    sum(outcome.reused for outcome in moved),
                 )
             )
             self._log_group(sums)
@@ -132,6 +133,7 @@ class MoveLog(IdleObserver):
                 destination=self.ends.destination,
                 crossed=sums.crossed,
                 kept=sums.kept,
+                reused=sums.reused,
                 session=self.session,
             )
 
@@ -147,6 +149,7 @@ class MoveLog(IdleObserver):
             blake3=outcome.digest.hex(),
             crossed=outcome.sent,
             kept=outcome.kept,
+            reused=outcome.reused,
             session=self.session,
         )
 

@@ -234,6 +234,7 @@ class JsonOutput(StreamOutput):
                     "mtime_ns": outcome.mtime_ns,
                     "sent": outcome.sent,
                     "kept": outcome.kept,
+                    "reused": outcome.reused,
                     "seconds": round(outcome.seconds, 6),
                     "blake3": outcome.digest.hex() or None,
                     "end": self.ends.of(outcome) if outcome.side else None,
@@ -268,6 +269,7 @@ class JsonOutput(StreamOutput):
                 "left": totals.left,
                 "sent": totals.sent,
                 "kept": totals.kept,
+                "reused": totals.reused,
                 "reconnects": result.reconnects,
             }
         )

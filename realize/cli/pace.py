@@ -83,6 +83,13 @@ class Pace:
         if path in self.large:
             self.large[path].done += nbytes
 
+    def reuse(self, nbytes: int, path: bytes) -> None:
+        """
+        Bytes of a large file were there already.
+        """
+        if path in self.large:
+            self.large[path].done += nbytes
+
     def end(self, outcomes: Sequence[Outcome]) -> None:
         """
         Files have come to their end.

@@ -101,6 +101,12 @@ class LineProgress(QuietOutput):
         """
         self.pace.advance(nbytes, path)
 
+    def reused(self, nbytes: int, path: bytes) -> None:
+        """
+        Count.
+        """
+        self.pace.reuse(nbytes, path)
+
     def ended(self, outcomes: Sequence[Outcome]) -> None:
         """
         Count, and say what went wrong.

@@ -206,6 +206,8 @@ def _how(totals: Totals) -> Iterator[str]:
         yield f"{files['renamed']:,} only had to be renamed"
     if totals.kept:
         yield f"{format_size(totals.kept)} kept from an earlier run"
+    if totals.reused:
+        yield f"{format_size(totals.reused)} taken from the files that were replaced"
 
 
 def _were(number: int) -> str:

@@ -136,17 +136,35 @@ class Cutting:
         """
         return 2 * self.group
 
+    # The larger, the less has to be looked at, and the later cuts agree again after a
+    # change: groups with these bounds after three on average, instead of two and a
+    # half with a quarter, for half the processor time.
+
+    @property
+    def smallest_group(self) -> int:
+        """
+        Bytes that every group has, except the last.
+        """
+        return min(self.group // 4 * 3, 1024 * 1024)
+
+    @property
+    def smallest_chunk(self) -> int:
+        """
+        Bytes that every chunk has, except the last of its group.
+        """
+        return self.chunk // 2
+
     def most_chunks(self, length: int) -> int:
         """
         How many chunks there can be in one stretch of *length* bytes.
         """
-        return -(-length // (self.chunk // 4))
+        return -(-length // self.smallest_chunk)
 
     def most_groups(self, length: int) -> int:
         """
         How many groups there can be in one stretch of *length* bytes.
         """
-        return -(-length // (self.group // 4))
+        return -(-length // self.smallest_group)
 
 
 def comparable(size: int, present: int) -> bool:
@@ -165,7 +183,7 @@ def cut_groups(stream: Readable, cutting: Cutting) -> Iterator[memoryview]:
     """
     cutter = FastCDC(
         cutting.group,
-        min_size=cutting.group // 4,
+        min_size=cutting.smallest_group,
         max_size=cutting.largest_group,
         normalized_chunking=_NORMALIZATION,
     )
@@ -179,7 +197,7 @@ def cut_chunks(group: bytes | memoryview, cutting: Cutting) -> Iterator[memoryvi
     """
     cutter = FastCDC(
         cutting.chunk,
-        min_size=cutting.chunk // 4,
+        min_size=cutting.smallest_chunk,
         max_size=cutting.chunk * 4,
         normalized_chunking=_NORMALIZATION,
     )

@@ -43,7 +43,7 @@ from realize.delta.signature import Groups, Length, Offset, Part, Signature
 from realize.model import Natural, Value
 
 #: Groups of a stretch that are compared at a time.
-_WINDOW: Final = 256
+_WINDOW: Final = 64
 
 #: Groups that are compared beyond a stretch's length, at least.
 _SLACK: Final = 4
@@ -266,7 +266,7 @@ def join(steps: Iterable[Step]) -> Iterator[Step]:
     """
     held: Step | None = None
     for step in steps:
-        joined = held and _joined(held, step)
+        joined = held and joined_step(held, step)
         if held and not joined:
             yield held
         held = joined or step
@@ -274,7 +274,20 @@ def join(steps: Iterable[Step]) -> Iterator[Step]:
         yield held
 
 
-def _joined(first: Step, then: Step) -> Step | None:
+def part_of(step: Step, skip: int, length: int) -> Step:
+    """
+    The part of a step that begins after *skip* bytes of it and has *length*.
+    """
+    if isinstance(step, Reuse):
+        return Reuse(step.offset + skip, length, step.present + skip)
+    return Fetch(step.offset + skip, length)
+
+
+def joined_step(first: Step, then: Step) -> Step | None:
+    """
+    One step that does what two do, of which one follows the other; None if there is
+    none.
+    """
     if isinstance(first, Fetch) and isinstance(then, Fetch):
         return Fetch(first.offset, first.length + then.length)
     if (

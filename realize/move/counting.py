@@ -79,6 +79,11 @@ class Counting(IdleObserver):
         """
         self.metrics.bytes.labels(*self.ends, "sent").inc(nbytes)
 
+    def reused(self, nbytes: int, path: bytes) -> None:
+        """
+        Counted when their file has come to its end.
+        """
+
     def ended(self, outcomes: Sequence[Outcome]) -> None:
         """
         These are not pending any more.

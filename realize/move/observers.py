@@ -43,6 +43,11 @@ class IdleObserver:
         See :class:`~realize.move.outcome.MoveObserver`.
         """
 
+    def reused(self, nbytes: int, path: bytes) -> None:
+        """
+        See :class:`~realize.move.outcome.MoveObserver`.
+        """
+
     def ended(self, outcomes: Sequence[Outcome]) -> None:
         """
         See :class:`~realize.move.outcome.MoveObserver`.
@@ -91,6 +96,13 @@ class Observers:
         """
         for observer in self.each:
             observer.advanced(nbytes, path)
+
+    def reused(self, nbytes: int, path: bytes) -> None:
+        """
+        See :class:`~realize.move.outcome.MoveObserver`.
+        """
+        for observer in self.each:
+            observer.reused(nbytes, path)
 
     def ended(self, outcomes: Sequence[Outcome]) -> None:
         """

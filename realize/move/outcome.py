@@ -41,6 +41,7 @@ class Outcome:
     :ivar kept: bytes that an earlier run had left there and that were kept.
     :ivar seconds: from the offer to the end.
     :ivar digest: BLAKE3 of the content, or empty where nobody read it.
+    :ivar reused: bytes that the destination took from the file that it replaces.
     """
 
     path: bytes
@@ -54,6 +55,7 @@ class Outcome:
     kept: int = 0
     seconds: float = 0.0
     digest: bytes = b""
+    reused: int = 0
 
 
 def _none_of_each_kind() -> dict[Kind, int]:
@@ -78,6 +80,8 @@ class Totals:
     :ivar notices: what else was found, by kind.
     :ivar sent: bytes that the destination wrote, whatever became of their files.
     :ivar kept: bytes that needed no sending because a partial had them.
+    :ivar reused: bytes that needed no sending because a file that was replaced had
+        them.
     :ivar seen_again: how often a walk had to begin again.
     """
 
@@ -90,6 +94,7 @@ class Totals:
     notices: dict[NoticeKind, int] = field(factory=_none_of_each_notice)
     sent: int = 0
     kept: int = 0
+    reused: int = 0
     seen_again: int = 0
 
     @property
@@ -170,6 +175,11 @@ class MoveObserver(Protocol):
         The destination has written bytes.
 
         :param path: the large file they belong to; empty for a batch of small ones.
+        """
+
+    def reused(self, nbytes: int, path: bytes) -> None:
+        """
+        The destination has taken bytes of a large file from the one it replaces.
         """
 
     def ended(self, outcomes: Sequence[Outcome]) -> None:

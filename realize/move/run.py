@@ -3,15 +3,19 @@ The way of the files from one open store to another.
 
 The way of a file::
 
-    list -> adopt? -> offer -+-> prove --------------------------+-> remove
-                             |     | differs                     |
-                             +-----+-> resume? -> send -> finish-+
+    list -> adopt? -> offer -+-> prove -----------------------------------+-> remove
+                             |     | differs                              |
+                             +-----+-> resume? -+-> send ------+-> finish-+
+                                                +-> compare ->-+
 
 - *adopt*: both ends are on one file system and a rename does it all.
 - *prove*: the destination has a file of this name and size; the source digests its
   own, and the destination finishes from what it has, if that is the same.
 - *resume*: the destination has a partial from an earlier run, and keeps of it what
   the source's digests confirm.
+- *compare*: the destination has a file of this name with other content; both ends
+  sign theirs, and what the destination has is copied there, the rest is sent.  A file
+  of the same size that was modified at another time is compared rather than proven.
 - *finish*: the destination verifies, makes durable, renames, makes durable.
 - *receipt*: what is final is written down, if an audit log is kept.
 - *remove*: only after the answer of *finish*, and the receipt.
@@ -54,6 +58,7 @@ from realize.model import (
 from realize.move.line import GROUP, Line, Stage
 from realize.move.listing import MAX_OFFERED_BYTES, Lister
 from realize.move.outcome import MoveSettings, Side
+from realize.move.patching import Patcher
 from realize.move.receipts import NO_RECEIPTS, Receipts
 from realize.move.removing import Remover
 from realize.move.resuming import Resumer
@@ -74,6 +79,9 @@ MAX_PROVEN_BYTES: Final = 256 * 1024 * 1024
 #: A file of so many bytes is offered only once the source has said that it could be
 #: taken now.
 ASKED_ABOUT: Final = 64 * 1024 * 1024
+
+#: What a destination says that has other content, or none, under the name.
+_NOT_THE_SAME: Final = frozenset({DigestMismatch.code, NoSuchFile.code})
 
 #: What a destination that adopts says of the source.
 _SOURCE_CODES: Final = frozenset(
@@ -113,6 +121,7 @@ class Run:
     _prove: Stage = field(init=False)
     _resumer: Resumer = field(init=False)
     _sender: Sender = field(init=False)
+    _patcher: Patcher = field(init=False)
     _finish: Stage = field(init=False)
     _remover: Remover = field(init=False)
 
@@ -137,9 +146,22 @@ class Run:
             tally,
             self._finish.put,
             self._refuse,
-            waiting=lambda: self._finish.load,
+            waiting=lambda: self._finish.load + self._patcher.open,
             more=lambda: self._lister.load > 0 or self._offering > 0,
             open_files=self._settings.open_files,
+        )
+        self._patcher = Patcher(
+            line,
+            source,
+            destination,
+            self._window,
+            clock,
+            tally,
+            self._finish.put,
+            self._refuse,
+            self._again.append,
+            has_room=self._sender.has_free_partials,
+            others=lambda: self._sender.load > 0,
         )
         self._resumer = Resumer(
             line,
@@ -148,7 +170,7 @@ class Run:
             tally,
             self._refuse,
             self._may_go_on,
-            self._sender.resume,
+            self._go_on,
             lambda item: self._finish.put([item]),
         )
         self._remover = Remover(
@@ -166,6 +188,7 @@ class Run:
         line.steps = (
             self._remover,
             self._finish,
+            self._patcher,
             self._sender,
             self._resumer,
             self._prove,
@@ -316,7 +339,14 @@ class Run:
                 continue
             item.partial = held.partial
             item.replaces = held.present >= 0
-            if held.present == item.file.size and not item.differs:
+            item.present, item.version = held.present, held.version
+            if (
+                held.present == item.file.size
+                and not item.differs
+                and (
+                    held.mtime_ns == item.file.mtime_ns or not self._patcher.takes(item)
+                )
+            ):
                 equal.append(item)
             else:
                 other.append(item)
@@ -331,7 +361,7 @@ class Run:
         if not proven:
             return
         for item, failure in await self._make_final(proven):
-            if failure.code in (DigestMismatch.code, NoSuchFile.code):
+            if failure.code in _NOT_THE_SAME:
                 # It has other content, or has gone since the offer.
                 item.differs = True
                 item.digest = b""
@@ -392,17 +422,30 @@ class Run:
 
     def _send(self, items: Sequence[Item]) -> None:
         """
-        Queue files of which the destination has no file with the same content.
-
-        Where :attr:`Item.replaces` says that it has one with other content, this is
-        the place to send no more than the difference.
+        Queue files of which the destination has no file with the same content, as
+        far as is known.
         """
-        fresh, begun = list[Item](), list[Item]()
+        fresh, begun, changed = list[Item](), list[Item](), list[Item]()
         for item in items:
             resumable = item.partial and item.file.size > self._window.slice
-            (begun if resumable and not item.whole else fresh).append(item)
+            if resumable and not item.whole:
+                begun.append(item)
+            elif self._patcher.takes(item):
+                changed.append(item)
+            else:
+                fresh.append(item)
         self._sender.put(fresh)
         self._resumer.put(begun)
+        self._patcher.put(changed)
+
+    def _go_on(self, item: Item) -> None:
+        """
+        Queue a file of which a partial was kept.
+        """
+        if self._patcher.takes(item):
+            self._patcher.put([item])
+        else:
+            self._sender.resume(item)
 
     # -- finish
 
@@ -416,7 +459,7 @@ class Run:
             return
         refused = []
         for item, failure in await self._make_final(items):
-            if failure.code == DigestMismatch.code and not item.whole:
+            if failure.code in _NOT_THE_SAME and not item.whole:
                 item.whole = True
                 item.digest = b""
                 self._again.append(item)

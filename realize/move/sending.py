@@ -37,10 +37,11 @@ from realize.store.interface import Destination, Source
 #: them.
 MAX_HOLES: Final = 4
 
-_CUT_SHORT: Final = Failure(
+#: What to say of a file that ended too early, and of an answer that cannot be right.
+CUT_SHORT: Final = Failure(
     SourceChanged.code, "fewer bytes were read than the file had when it was listed"
 )
-_ODD_SIZE: Final = Failure(
+ODD_SIZE: Final = Failure(
     InternalError.code, "the partial does not hold what was written"
 )
 
@@ -157,7 +158,7 @@ class Sender:
     # -- small files
 
     def _may_send_small(self) -> bool:
-        if not self._small or not self._has_free_partials():
+        if not self._small or not self.has_free_partials():
             return False
         # Better full batches than soon, unless nothing would be under way.
         return (
@@ -167,7 +168,10 @@ class Sender:
             or not self._more()
         )
 
-    def _has_free_partials(self) -> bool:
+    def has_free_partials(self) -> bool:
+        """
+        Whether another partial may be opened.
+        """
         return self._open + self._waiting() < self._open_files or not self._open
 
     def _batch_bytes(self) -> int:
@@ -264,7 +268,7 @@ class Sender:
                 read.append(extent)
                 parts.append(payload[position : position + extent.carried])
             else:
-                refused.append((item, _CUT_SHORT))
+                refused.append((item, CUT_SHORT))
             position += extent.carried
         self._refuse(refused, "source")
         return whole, read, b"".join(parts)
@@ -281,7 +285,7 @@ class Sender:
                 written.append(item)
             else:
                 refused.append(
-                    (item, result if isinstance(result, Failure) else _ODD_SIZE)
+                    (item, result if isinstance(result, Failure) else ODD_SIZE)
                 )
         self._refuse(refused, "destination")
         return written, nbytes
@@ -293,7 +297,7 @@ class Sender:
         The large file whose next slice is to be read.
         """
         if self._current is None and self._large and not self._line.stopping:
-            if not self._has_free_partials():
+            if not self.has_free_partials():
                 return None
             self._current = self._large.popleft()
             self._large_bytes -= self._current.item.file.size - self._current.asked
@@ -331,7 +335,7 @@ class Sender:
         if isinstance(result, Extent):
             end = wanted.offset + wanted.length
             if result.length != wanted.length or result.carried != len(data):
-                result = _CUT_SHORT
+                result = CUT_SHORT
             elif result.ahead:
                 large.hole = min(end + result.ahead, large.item.file.size)
             if isinstance(result, Extent) and result.runs:
@@ -367,7 +371,7 @@ class Sender:
             result = Failure.of(error)
         large.unanswered -= 1
         if isinstance(result, Written) and result.size != end:
-            result = _ODD_SIZE
+            result = ODD_SIZE
         if isinstance(result, Failure):
             self._window.drop(flight)
             if self._break(large):

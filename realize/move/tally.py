@@ -31,10 +31,14 @@ class Item:
     :ivar began: seconds, by the move's clock.
     :ivar partial: bytes of it that the destination has from an earlier run.
     :ivar replaces: whether the destination has a file of this name.
+    :ivar present: its bytes; -1 without one.
+    :ivar version: which version of it that is; empty without one.
     :ivar differs: whether that one was read and has other content.
+    :ivar compared: whether it was compared, or tried to, to send only what differs.
     :ivar whole: to be sent from its first byte, whatever is there.
     :ivar sent: bytes that the destination wrote.
     :ivar kept: bytes that were kept of the partial.
+    :ivar reused: bytes that the destination took from the file of this name.
     :ivar digest: BLAKE3 of the content, once known.
     :ivar finished: the destination's answer, once the file is safe there.
     """
@@ -43,10 +47,14 @@ class Item:
     began: float
     partial: int = 0
     replaces: bool = False
+    present: int = -1
+    version: bytes = b""
     differs: bool = False
+    compared: bool = False
     whole: bool = False
     sent: int = 0
     kept: int = 0
+    reused: int = 0
     digest: bytes = b""
     finished: Finished | None = None
 
@@ -168,6 +176,13 @@ class Tally:
         self.totals.sent += nbytes
         self._observer.advanced(nbytes, path)
 
+    def reused(self, nbytes: int, path: bytes) -> None:
+        """
+        The destination has taken bytes from the file that is present.
+        """
+        self.totals.reused += nbytes
+        self._observer.reused(nbytes, path)
+
     def succeeded(self, items: Sequence[Item], now: float) -> None:
         """
         Files are safe at the destination and gone from the source.
@@ -258,4 +273,5 @@ def _outcome(
         item.kept,
         now - item.began,
         item.digest,
+        item.reused,
     )

@@ -285,7 +285,7 @@ FILE_MOVED: Final = Event(
     "{path} is in {destination} and no longer in {source}: {size} B, {how}, in "
     "{seconds:.3f} s.",
     "a file was moved by the command; crossed is how many of its bytes were sent",
-    ("blake3", "crossed", "kept", "session"),
+    ("blake3", "crossed", "kept", "reused", "session"),
 )
 FILES_MOVED: Final = Event(
     "files-moved",
@@ -293,7 +293,7 @@ FILES_MOVED: Final = Event(
     "{count} files are in {destination} and no longer in {source}: {size} B; the last "
     "is {path}.",
     "many files were moved together by the command; instead of a line for each",
-    ("crossed", "kept", "session"),
+    ("crossed", "kept", "reused", "session"),
 )
 FILE_STAYS: Final = Event(
     "file-stays",

@@ -98,6 +98,7 @@ class Sums:
     :ivar size: bytes.
     :ivar crossed: bytes of them that were sent.
     :ivar kept: bytes of them that had been there already.
+    :ivar reused: bytes of them that files which were replaced had.
     """
 
     path: bytes
@@ -105,6 +106,7 @@ class Sums:
     size: int
     crossed: int = 0
     kept: int = 0
+    reused: int = 0
 
     def __add__(self, later: Sums) -> Sums:
         return Sums(
@@ -113,6 +115,7 @@ class Sums:
             self.size + later.size,
             self.crossed + later.crossed,
             self.kept + later.kept,
+            self.reused + later.reused,
         )
 
 

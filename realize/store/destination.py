@@ -11,11 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from realize.config import DirectorySettings
+from realize.delta.exchange import Patch, Sign, Signed
 from realize.errors import (
     BadRequest,
     DigestMismatch,
     DiskError,
     NoSuchFile,
+    NotAllowed,
     OtherFileSystem,
     PeerError,
 )
@@ -42,13 +44,15 @@ from realize.store.incoming import Incoming, IncomingFiles
 from realize.store.interface import Source
 from realize.store.offers import Offers, destination_path
 from realize.store.partial import Partial
-from realize.store.present import held, proven
+from realize.store.present import held, open_present, proven
+from realize.store.reuse import apply_patch, check_patch
 from realize.store.root import Root, disk_error
+from realize.store.signing import Signer, opening_present
 from realize.store.source import LocalSource
 from realize.store.space import SpaceLedger
 from realize.store.syscalls import UNSUPPORTED, start_writeback
 from realize.store.together import sync_together
-from realize.store.work import WorkQueue
+from realize.store.work import WorkQueue, signing_key
 
 #: Most files of one store under construction at once, if the process may have so
 #: many descriptors.
@@ -98,6 +102,7 @@ class LocalDestination:
         self._recorder = recorder
         self._files = IncomingFiles(ledger, root.free, max_open or _descriptors())
         self._commits = Commits(root, replace, sync, together)
+        self._signer = Signer(opening_present(root), digests=False)
         self._offers = Offers(
             root, self._files, self._commits, ledger, replace, settings.directory_mode
         )
@@ -146,6 +151,7 @@ class LocalDestination:
         """
         See :class:`~realize.store.interface.Store`.  Safe to repeat.
         """
+        self._signer.stop()
         await self._work.close(self._close)
 
     async def offer(
@@ -181,6 +187,22 @@ class LocalDestination:
         if sum(piece.length for piece in pieces) - wanted > MAX_BATCH_HOLES:
             raise BadRequest("larger holes than one batch may have")
         return await self._work.run(paths, self._write, pieces, memoryview(payload))
+
+    async def sign(self, wanted: Sign) -> Signed:
+        """
+        See :class:`~realize.store.interface.Destination`.
+        """
+        return await self._work.run([signing_key(wanted.path)], self._sign, wanted)
+
+    async def reuse(
+        self, patch: Patch, payload: bytes | memoryview
+    ) -> Written | Failure:
+        """
+        See :class:`~realize.store.interface.Destination`.
+        """
+        return await self._work.run(
+            [patch.path], self._reuse, patch, memoryview(payload)
+        )
 
     async def finish(self, files: Sequence[Finish]) -> Sequence[Finished | Failure]:
         """
@@ -255,18 +277,23 @@ class LocalDestination:
         return results
 
     def _write_one(self, piece: Piece, data: memoryview) -> Written | Failure:
-        file = self._files.get(piece.path)
+        return self._attempt(piece.path, lambda file: self._take(file, piece, data))
+
+    def _attempt(
+        self, path: bytes, write: Callable[[Incoming], int]
+    ) -> Written | Failure:
+        file = self._files.get(path)
         if file is None:
             return Failure.of(
-                BadRequest(f"{printable(piece.path)}: written without being offered")
+                BadRequest(f"{printable(path)}: written without being offered")
             )
         if file.failure is None:
             try:
-                return Written(self._take(file, piece, data))
+                return Written(write(file))
             except PeerError as error:
                 file.failure = Failure.of(error)
             except OSError as error:
-                file.failure = Failure.of(disk_error(error, piece.path, "write"))
+                file.failure = Failure.of(disk_error(error, path, "write"))
             self._files.close(file)
             self._recorder.failed(file.path, file.failure.error)
         return file.failure
@@ -299,14 +326,59 @@ class LocalDestination:
         if file.holes and partial.stored + len(data) > file.size - file.holes:
             self._files.promise(file, partial.stored + len(data))
         partial.write_runs(piece.offset, piece.runs, data)
+        return self._grown(file, partial, piece.offset, len(data))
+
+    def _grown(self, file: Incoming, partial: Partial, begin: int, data: int) -> int:
+        """
+        Bytes were added from *begin* on, of which so many are *data*.
+
+        :returns: bytes in the partial.
+        """
         self._files.promise(file, partial.stored)
-        if len(data) >= _LARGE:
+        if data >= _LARGE:
             try:
-                start_writeback(partial.fd, piece.offset, len(data))
+                start_writeback(partial.fd, begin, partial.size - begin)
             except OSError as error:
                 if error.errno not in UNSUPPORTED:
                     raise
         return partial.size
+
+    # -- sign and reuse
+
+    def _sign(self, wanted: Sign) -> Signed:
+        self._root.check()
+        destination_path(wanted.path)
+        if not self._replace:
+            raise NotAllowed(f"{printable(wanted.path)}: may not be replaced")
+        return self._signer.sign(wanted)
+
+    def _reuse(self, patch: Patch, payload: memoryview) -> Written | Failure:
+        self._root.check()
+        with self._files.using([patch.path]):
+            result = self._attempt(
+                patch.path, lambda file: self._patch(file, patch, payload)
+            )
+        if isinstance(result, Written):
+            self._recorder.reused(patch.reused)
+            self._recorder.written([(patch.path, patch.fetched)])
+        return result
+
+    def _patch(self, file: Incoming, patch: Patch, payload: memoryview) -> int:
+        partial = file.partial
+        anew = bool(patch.steps) and patch.steps[0].offset == 0
+        begin = 0 if anew or partial is None else partial.size
+        check_patch(patch, payload, begin, file.size)
+        if partial is None:
+            partial = self._open(file, Partial.begin)
+        elif anew:
+            partial.restart()
+        self._files.promise(file, partial.stored)
+        with (
+            self._root.directory(file.directory) as directory,
+            open_present(directory, file.name, patch.version) as present,
+        ):
+            apply_patch(partial, present, patch.steps, payload)
+        return self._grown(file, partial, begin, partial.size - begin)
 
     def _open(
         self, file: Incoming, opening: Callable[[int, bytes], Partial]

@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from realize.delta.exchange import Patch, Sign, Signed
 from realize.model import (
     Digests,
     Directory,
@@ -106,6 +107,18 @@ class Source(Store, Protocol):
         :returns: the extents and, joined, their bytes without holes.
         """
 
+    async def sign(self, wanted: Sign) -> Signed:
+        """
+        A part of the signature of a file.  Changes nothing.
+
+        Pages may be asked for without waiting for the ones before.  The last comes
+        with the digest of the file, if it was asked for from the first on.
+
+        :raises BadRequest: not the next page, or groups that are none.
+        :raises PeerError: the file is not this version, or cannot be read, as for
+            :meth:`read`.
+        """
+
     async def remove(
         self, files: Sequence[Removal], prune: bool = False
     ) -> Sequence[Removed | Failure]:
@@ -167,6 +180,31 @@ class Destination(Store, Protocol):
         that begins further on.
 
         :param payload: the bytes of all pieces, joined, without holes.
+        """
+
+    async def sign(self, wanted: Sign) -> Signed:
+        """
+        The same for the present file of a name.
+
+        :raises NotAllowed: present files may not be replaced.
+        :raises NoSuchFile: there is none.
+        :raises DigestMismatch: it is not this version, or is being changed.
+        :raises BadRequest: as for :meth:`Source.sign`.
+        """
+
+    async def reuse(
+        self, patch: Patch, payload: bytes | memoryview
+    ) -> Written | Failure:
+        """
+        Write the next stretch of a file that was offered, in part from the file that
+        is present, which stays as it is.  A patch from offset 0 on begins the partial
+        anew.
+
+        Fails, and makes what follows fail, as :meth:`write` does; with
+        :class:`~realize.errors.NoSuchFile` or
+        :class:`~realize.errors.DigestMismatch` if the present file is another.
+
+        :param payload: what is to be fetched, joined.
         """
 
     async def finish(self, files: Sequence[Finish]) -> Sequence[Finished | Failure]:

@@ -206,6 +206,18 @@ class Partial:
             data = data[count:]
         self.size = end
 
+    def extend_written(self, size: int) -> None:
+        """
+        Take over bytes that were put into the file behind its present end.
+
+        Reads them for the digest.
+
+        :param size: bytes that the file has now.
+        """
+        digest_file(self.hasher, self.fd, self.size, size)
+        self.stored += size - self.size
+        self.size = size
+
     def extend(self, size: int) -> None:
         """
         Make it *size* bytes long, with a hole at its end.

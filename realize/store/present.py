@@ -15,7 +15,8 @@ from blake3 import blake3
 from realize.errors import DigestMismatch, NameTaken
 from realize.model import Held
 from realize.paths import printable
-from realize.store.identity import identity_of
+from realize.store.identity import identity_of, matches
+from realize.store.root import disk_error
 from realize.store.sparse import digest_file
 
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -44,7 +45,37 @@ def held(present: os.stat_result | None, partial: int = 0) -> Held:
     """
     if present is None:
         return Held(partial)
-    return Held(partial, present.st_size, identity_of(present))
+    return Held(partial, present.st_size, identity_of(present), present.st_mtime_ns)
+
+
+@contextmanager
+def open_present(directory: int, name: bytes, version: bytes) -> Iterator[int]:
+    """
+    The present file, open, if it is this version, and still is when the block ends.
+
+    :param directory: descriptor.
+    :param version: as in :attr:`~realize.model.Held.version`.
+    :raises NoSuchFile: there is none.
+    :raises NameTaken: something that is no regular file has the name.
+    :raises DigestMismatch: it is another version, or somebody is changing it.
+    :raises DiskError: it could not be opened or read.
+    """
+    changed = f"{printable(name)}: the present file is another by now"
+    try:
+        look(directory, name)
+        fd = os.open(name, _READ, dir_fd=directory)
+    except OSError as error:
+        raise disk_error(error, name, "open") from None
+    try:
+        if not matches(os.fstat(fd), version):
+            raise DigestMismatch(changed)
+        yield fd
+        if not matches(os.fstat(fd), version):
+            raise DigestMismatch(changed)
+    except OSError as error:
+        raise disk_error(error, name, "read") from None
+    finally:
+        os.close(fd)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+from realize.delta.exchange import Sign, Signed
 from realize.errors import BadRequest, DirectoryGone, DiskError, NoSuchFile
 from realize.model import (
     MAX_BATCH,
@@ -29,7 +30,8 @@ from realize.store.listing import Walk
 from realize.store.reading import Reader
 from realize.store.removal import Remover
 from realize.store.root import Root
-from realize.store.work import WorkQueue
+from realize.store.signing import Signer, opening_source
+from realize.store.work import WorkQueue, signing_key
 
 #: What a file system may not be able to do; see :mod:`realize.store.directory`.
 Lack = Literal["leases", "hiding", "syncing"]
@@ -82,6 +84,7 @@ class LocalSource:
         self._skip = skip
         self._now_ns = now_ns
         self._reader = Reader(root, self.guard, sleep)
+        self._signer = Signer(opening_source(root, self.guard, sleep), digests=True)
         self._remover = Remover(root, self.guard, warn)
         self._walk: Walk | None = None
         self._cursor = 0
@@ -115,6 +118,7 @@ class LocalSource:
         See :class:`~realize.store.interface.Store`.  Safe to repeat.
         """
         self._reader.stop()
+        self._signer.stop()
         await self.work.close(self._close)
 
     async def list(self, cursor: int, restore: bool = True) -> Page:
@@ -144,6 +148,12 @@ class LocalSource:
             raise BadRequest("more bytes than one batch may hold")
         keys = [each.path for each in ranges]
         return await self.work.run(keys, self._read, ranges)
+
+    async def sign(self, wanted: Sign) -> Signed:
+        """
+        See :class:`~realize.store.interface.Source`.
+        """
+        return await self.work.run([signing_key(wanted.path)], self._sign, wanted)
 
     async def remove(
         self, files: Sequence[Removal], prune: bool = False
@@ -191,6 +201,10 @@ class LocalSource:
         )
         self._record_failures(ranges, extents)
         return extents, data
+
+    def _sign(self, wanted: Sign) -> Signed:
+        self._check_root()
+        return self._signer.sign(wanted)
 
     def _remove(
         self, files: Sequence[Removal], prune: bool

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from twisted.protocols import amp
 
 from realize import __version__
+from realize.delta.exchange import Patch, Sign, Signed
 from realize.errors import peer_errors
 from realize.model import (
     MAX_BATCH,
@@ -273,6 +274,25 @@ class Digest(Request):
     response = [(b"payload", Payload(list[Digests | Failure]))]
 
 
+class Signing(Request):
+    """
+    A part of the signature of a file.  Right: take; replace for a destination.
+    Changes nothing.
+
+    :param store: number of a source or a destination.
+    :param payload: :class:`~realize.delta.exchange.Sign`.
+    :returns: ``payload``, a :class:`~realize.delta.exchange.Signed`.
+    :raises BadRequest: not the next page, or groups that are none.
+    :raises NotAllowed: present files may not be replaced.
+    :raises DigestMismatch: the present file is not this version.
+    :raises SourceChanged: the source file is not this version.
+    """
+
+    commandName = b"Sign"
+    arguments = [(b"store", Unsigned()), (b"payload", Payload(Sign))]
+    response = [(b"payload", Payload(Signed))]
+
+
 class Read(Request):
     """
     Parts of files.  Right: take.
@@ -363,6 +383,21 @@ class Write(Request):
         (b"payload", Payload(Annotated[list[Piece], _Max], data=True)),
     ]
     response = [(b"payload", Payload(list[Written | Failure]))]
+
+
+class Reusing(Request):
+    """
+    Write the next stretch of a file under construction, in part from the present
+    file.  Right: replace.
+
+    :param store: number of a destination.
+    :param payload: :class:`~realize.delta.exchange.Patch`, and what it fetches, joined.
+    :returns: ``payload``, a :class:`~realize.model.Written` or a failure.
+    """
+
+    commandName = b"Reuse"
+    arguments = [(b"store", Unsigned()), (b"payload", Payload(Patch, data=True))]
+    response = [(b"payload", Payload(Written | Failure))]
 
 
 class Finishing(Request):

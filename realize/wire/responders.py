@@ -21,6 +21,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
+from realize.delta.exchange import Sign, weight_of
 from realize.errors import BadRequest, NotAllowed
 from realize.model import MAX_BATCH_BYTES
 from realize.observe.metrics import CommandMetrics
@@ -263,6 +264,20 @@ class Responders(Link):
             self._deny(opened.directory, "replace")
         return opened.store
 
+    # -- both
+
+    @commands.Signing.responder
+    async def sign(self, store: int, payload: Unpacked) -> Answer:
+        wanted: Sign = payload.head
+        opened = self._open.get(store)
+        either = (
+            self._destination(store)
+            if isinstance(opened, _OpenDestination)
+            else self._source(store)
+        )
+        with self._intake.holding(weight_of(wanted)):
+            return {"payload": pack(await either.sign(wanted))}
+
     # -- sources
 
     @commands.List.responder
@@ -308,6 +323,11 @@ class Responders(Link):
             raise BadRequest("the bytes are not as many as the pieces say")
         written = await destination.write(payload.head, payload.data)
         return {"payload": pack(written)}
+
+    @commands.Reusing.responder
+    async def reuse(self, store: int, payload: Unpacked) -> Answer:
+        result = await self._destination(store).reuse(payload.head, payload.data)
+        return {"payload": pack(result)}
 
     @commands.Finishing.responder
     async def finish(self, store: int, payload: Unpacked) -> Answer:

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 
+from realize.delta.exchange import Patch, Sign, Signed, check_signed
 from realize.errors import BadRequest, PeerGone
 from realize.model import (
     MAX_BATCH,
@@ -102,6 +103,17 @@ class _RemoteStore:
         # The stores of a connection are closed when it is lost.
         with suppress(PeerGone):
             await self._connection.ask(commands.CloseStore, store=self._number)
+
+    async def sign(self, wanted: Sign) -> Signed:
+        answer = await self._connection.ask(
+            commands.Signing, store=self._number, payload=pack(wanted)
+        )
+        signed: Signed = answer["payload"].head
+        try:
+            check_signed(wanted, signed)
+        except ValueError as error:
+            raise self._connection.broken(f"Sign has {error}") from None
+        return signed
 
     async def _ask(
         self,
@@ -235,6 +247,15 @@ class RemoteDestination(_RemoteStore):
             for part, data in _with_data(_parts(pieces, _weigh_piece), payload)
         )
         return [result for answer in answers for result in answer.head]
+
+    async def reuse(
+        self, patch: Patch, payload: bytes | memoryview
+    ) -> Written | Failure:
+        answer = await self._connection.ask(
+            commands.Reusing, store=self._number, payload=pack(patch, payload)
+        )
+        result: Written | Failure = answer["payload"].head
+        return result
 
     async def finish(self, files: Sequence[Finish]) -> Sequence[Finished | Failure]:
         return await self._batch(commands.Finishing, files, _weigh_file)

@@ -159,9 +159,9 @@ def test_chunks_are_held_against_what_was_asked() -> None:
     """
     The very group, in no more chunks than can be.
     """
-    check_chunks(fake(100, 600, 400), 100, 1000, CUTTING)
-    for wrong in (fake(99, 600, 400), fake(100, 600, 399), fake(100, 600, 401)):
+    check_chunks(fake(100, 1024, 400), 100, 1424, CUTTING)
+    for wrong in (fake(99, 1024, 400), fake(100, 1024, 399), fake(100, 1024, 401)):
         with pytest.raises(ValueError, match="another part"):
-            check_chunks(wrong, 100, 1000, CUTTING)
+            check_chunks(wrong, 100, 1424, CUTTING)
     with pytest.raises(ValueError, match="too many"):
-        check_chunks(fake(100, 600, 398, 1, 1), 100, 1000, CUTTING)
+        check_chunks(fake(100, 1024, 399, 1), 100, 1424, CUTTING)

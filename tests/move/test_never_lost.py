@@ -43,11 +43,21 @@ PATHS = [b"a", b"b", b"d/c", b"d/d", b"e/f/g"]
 
 paths = st.sampled_from(PATHS)
 
+EDITED = Random(9).randbytes(200_000)  # noqa: S311  # no secret
+
 #: Under the limit below, a slice is 16 KiB: some files are small, some large.
-contents = st.builds(
-    lambda seed, size: Random(seed).randbytes(size),  # noqa: S311  # no secret
-    st.integers(0, 3),
-    st.sampled_from([0, 1, 100, 16 * 1024, 40_000, 100_000]),
+#: The largest are compared with what the destination has, and have much in common.
+contents = (
+    st.builds(
+        lambda seed, size: Random(seed).randbytes(size),  # noqa: S311  # no secret
+        st.integers(0, 3),
+        st.sampled_from([0, 1, 100, 16 * 1024, 40_000, 100_000]),
+    )
+    | st.builds(
+        lambda size, at: EDITED[:at] + b"edited" + EDITED[at:size],
+        st.sampled_from([150_000, 200_000]),
+        st.sampled_from([0, 70_000, 140_000]),
+    )
 )
 
 ends = st.sampled_from(["source", "destination"])
@@ -209,7 +219,10 @@ class Moving(RuleBasedStateMachine):
 
     @rule(
         operation=st.sampled_from(
-            ["offer", "write", "finish", "ask", "digest", "read", "remove"]
+            [
+                *("offer", "write", "reuse", "finish", "ask"),
+                *("digest", "sign", "sign present", "read", "remove"),
+            ]
         ),
         path=paths | st.none(),
         error=st.sampled_from(

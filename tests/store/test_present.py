@@ -40,7 +40,7 @@ def test_look(directory, tree):
     (tree / "x").write_bytes(b"12345")
     (tree / "dangling").symlink_to("nothing")
     status = look(directory, b"x")
-    assert held(status, 3) == Held(3, 5, identity_of(status))
+    assert held(status, 3) == Held(3, 5, identity_of(status), status.st_mtime_ns)
     assert look(directory, b"y") is None
     assert held(None, 3) == Held(3)
     with pytest.raises(NameTaken):

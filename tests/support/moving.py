@@ -61,6 +61,7 @@ class Recorder:
     larges: list[tuple[bytes, int, int]] = field(factory=list)
     arrived: int = 0
     found: int = 0
+    found_there: int = 0
     restarts: int = 0
 
     def listed(self, files: Sequence[File]) -> None:
@@ -77,6 +78,9 @@ class Recorder:
 
     def advanced(self, nbytes: int, path: bytes) -> None:
         self.arrived += nbytes
+
+    def reused(self, nbytes: int, path: bytes) -> None:
+        self.found_there += nbytes
 
     def ended(self, outcomes: Sequence[Outcome]) -> None:
         self.outcomes += outcomes

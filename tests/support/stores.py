@@ -8,10 +8,11 @@ single operations fail, or does something just before they take place.
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from attrs import define, field
 from blake3 import blake3
@@ -19,6 +20,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
 
+from realize.delta.exchange import PAGE, Patch, Sign, Signed
+from realize.delta.plan import Reuse
+from realize.delta.signature import Signature, sign_chunks, sign_groups
 from realize.errors import (
     AlreadyExists,
     BadRequest,
@@ -28,6 +32,7 @@ from realize.errors import (
     NameTooLong,
     NoSpace,
     NoSuchFile,
+    NotAllowed,
     PeerError,
     PeerGone,
     SourceChanged,
@@ -332,7 +337,11 @@ class Trouble:
 class MemoryStore:
     """
     What both kinds share.
+
+    :cvar signing: what signing is called here.
     """
+
+    signing: ClassVar[str]
 
     def __init__(self, disk: Disk, link: Link, trouble: Trouble | None = None) -> None:
         self.disk = disk
@@ -370,6 +379,22 @@ class MemoryStore:
 
         return await self.link.carry(operation, effect)
 
+    async def sign(self, wanted: Sign) -> Signed:
+        """
+        A part of a signature.
+        """
+
+        def effect() -> Signed:
+            self._begin(self.signing)
+            failure = self.trouble.strike(self.signing, wanted.path)
+            if failure is not None:
+                raise failure.error
+            content = self._content(wanted)
+            wanted.check(len(content))
+            return _signed(content, wanted)
+
+        return await self.link.carry(self.signing, effect)
+
     def _begin(self, operation: str) -> None:
         self.trouble.strike(operation, None)
         if self.disk.gone:
@@ -387,10 +412,32 @@ class MemoryStore:
             return Failure.of(error)
 
 
+def _signed(content: bytes, wanted: Sign) -> Signed:
+    if wanted.spans:
+        return Signed(
+            [
+                sign_chunks(
+                    content[span.offset : span.offset + span.length],
+                    span.offset,
+                    wanted.cutting,
+                )
+                for span in wanted.spans
+            ]
+        )
+    stream = io.BytesIO(content)
+    pages = list(sign_groups(stream, 0, wanted.cutting, PAGE))
+    if wanted.page >= len(pages):
+        return Signed([Signature(len(content), [], b"")])
+    is_last = wanted.page == len(pages) - 1
+    return Signed([pages[wanted.page]], blake3(content).digest() if is_last else b"")
+
+
 class MemorySource(MemoryStore):
     """
     A source on a :class:`Disk`.
     """
+
+    signing = "sign"
 
     def __init__(
         self,
@@ -506,6 +553,9 @@ class MemorySource(MemoryStore):
 
         return await self._each("remove", files, do, lambda item: item.path)
 
+    def _content(self, wanted: Sign) -> bytes:
+        return self._node(wanted.path, wanted.version).content
+
     def _remove(self, item: Removal) -> Removed:
         disk, path = self.disk, item.path
         if item.step in ("unlink", "restore"):
@@ -553,6 +603,8 @@ class MemoryDestination(MemoryStore):
     """
     A destination on a :class:`Disk`.
     """
+
+    signing = "sign present"
 
     def __init__(self, disk: Disk, link: Link, trouble: Trouble | None = None) -> None:
         super().__init__(disk, link, trouble)
@@ -607,9 +659,10 @@ class MemoryDestination(MemoryStore):
         if reserve:
             self._offered[path] = item.size
             self._broken.pop(path, None)
-        return Held(
-            len(disk.partials.get(path, b"")), present, node.identity if node else b""
-        )
+        partial = len(disk.partials.get(path, b""))
+        if node is None:
+            return Held(partial)
+        return Held(partial, present, node.identity, node.mtime_ns)
 
     async def compare(self, files: Sequence[Finish]) -> Sequence[Held | Failure]:
         """
@@ -679,6 +732,49 @@ class MemoryDestination(MemoryStore):
                 break
             kept = end
         return kept
+
+    def _content(self, wanted: Sign | Patch) -> bytes:
+        if not self.disk.may_replace:
+            raise NotAllowed("may not be replaced")
+        node = self.disk.files.get(wanted.path)
+        if node is None:
+            raise NoSuchFile("no such file")
+        if node.identity != wanted.version:
+            raise DigestMismatch("another version")
+        return node.content
+
+    async def reuse(
+        self, patch: Patch, payload: bytes | memoryview
+    ) -> Written | Failure:
+        """
+        Write, in part from the present file.
+        """
+        assert len(payload) == patch.fetched <= MAX_BATCH_BYTES
+        path = patch.path
+
+        def effect() -> Written | Failure:
+            self._begin("reuse")
+            failure = self._broken.get(path) or self.trouble.strike("reuse", path)
+            if failure is None:
+                try:
+                    return Written(self._patch(patch, bytes(payload)))
+                except PeerError as error:
+                    failure = Failure.of(error)
+            self._broken[path] = failure
+            return failure
+
+        return await self.link.carry("reuse", effect)
+
+    def _patch(self, patch: Patch, payload: bytes) -> int:
+        content = self._content(patch)
+        for step in patch.steps:
+            data = payload[: step.length]
+            if isinstance(step, Reuse):
+                data = content[step.present : step.present + step.length]
+            else:
+                payload = payload[step.length :]
+            have = self._write(Piece(patch.path, step.offset, len(data)), data)
+        return have
 
     async def finish(self, files: Sequence[Finish]) -> Sequence[Finished | Failure]:
         """

@@ -15,6 +15,7 @@ import pytest
 from twisted.protocols import amp
 
 from realize import errors, model
+from realize.delta import chunks, exchange, plan, signature
 from realize.net import tls
 from realize.paths import MAX_COMPONENTS, MAX_PATH
 from realize.peers import DEFAULT_PORT
@@ -78,6 +79,9 @@ def shown_head(kind: Any) -> str:
         return "Greeting"
     if typing.get_origin(kind) is typing.Annotated:
         kind = typing.get_args(kind)[0]
+    if isinstance(kind, types.UnionType):
+        kind, failure = typing.get_args(kind)
+        assert failure is model.Failure
     if typing.get_origin(kind) is list:
         (item,) = typing.get_args(kind)
         if isinstance(item, types.UnionType):
@@ -130,11 +134,11 @@ def records() -> dict[str, type[model.Value]]:
     """
     return {
         kind.__name__: kind
-        for module in (model, commands, status)
+        for module in (model, commands, status, exchange, plan, signature)
         for kind in vars(module).values()
         if isinstance(kind, type)
         and issubclass(kind, model.Value)
-        and kind is not model.Value
+        and kind not in (model.Value, plan.Compare)
     }
 
 
@@ -183,6 +187,12 @@ def test_no_other_records():
         f"come with offers are at most {commands.MAX_DIRECTORIES:,}",
         f"the first {model.PREFIX_STEP:,} bytes",
         f"BLAKE3, {model.DIGEST_SIZE} bytes",
+        f"2,048 to {chunks.LARGEST_CHUNK:,}",
+        f"files over 2^{chunks.LARGEST_FILE.bit_length() - 1} bytes",
+        f"the first {signature.SHORT_DIGEST} bytes of the BLAKE3",
+        f"at most {exchange.PAGE} groups",
+        f"at most {exchange.MAX_SPANS} groups and {exchange.MAX_SIGNED:,} bytes",
+        f"from `present` on: at most {exchange.MAX_REUSED:,} bytes",
         f"before the answer, which has {link.WELCOME_DEADLINE} seconds",
         f"At most {responders.MAX_STORES} are open at once",
         f"a token of {commands.TOKEN_SIZE} random bytes",

@@ -1,0 +1,266 @@
+"""
+What a file and the one it replaces have in common, asked of both ends.
+
+Both sign their groups at the same time, page by page, and some pages are asked for
+ahead.  Of groups that differ both sign the chunks; many such requests are on their way
+at once.  Nothing waits for one answer per group.
+
+**When it is worth it.**  Comparing costs both ends a pass over their file, at 1 GB/s or
+so, and a few round trips; what it saves are bytes on the line.  A file that crosses in
+one slice is not compared (:attr:`~realize.move.window.Window.slice`, which is smaller
+the slower the line is).  Every other is: whoever pays for the line, or shares it,
+gains, and where the line is as fast as the passes, sending all would take the ends
+about as long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator
+from contextlib import aclosing
+from typing import Any, Final, Protocol
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+
+from realize.delta.chunks import Cutting
+from realize.delta.exchange import MAX_SPANS, Sign, Signed
+from realize.delta.plan import (
+    Compare,
+    Fetch,
+    Reuse,
+    Span,
+    Step,
+    join,
+    outline,
+    refine,
+)
+from realize.delta.signature import Groups, Signature
+from realize.errors import InternalError, PeerError
+from realize.model import Failure
+from realize.move.ahead import in_order, together
+from realize.move.outcome import Side
+
+#: Pages of a signature on their way from one end.
+PAGES: Final = 3
+
+#: Comparisons of chunks in progress for one file; each takes a request of either end,
+#: or a few.
+COMPARISONS: Final = 16
+
+#: Bytes in the groups whose chunks are asked for in one request.
+SIGNED: Final = 32 * 1024 * 1024
+
+
+#: Bytes after which no more chunks are compared, if nothing was found until then.
+IN_VAIN: Final = 256 * 1024 * 1024
+
+
+class Signs(Protocol):
+    """
+    An end, as far as it is needed here.
+    """
+
+    async def sign(self, wanted: Sign) -> Signed:
+        """
+        See :class:`realize.store.interface.Source`.
+        """
+
+
+class CannotCompare(Exception):
+    """
+    One of the ends could not sign its file.
+    """
+
+    def __init__(self, side: Side, failure: Failure) -> None:
+        super().__init__(failure.text)
+        self.side = side
+        self.failure = failure
+
+
+@define(eq=False)
+class _End:
+    """
+    One end and its version of the file.
+    """
+
+    side: Side
+    store: Signs
+    path: bytes
+    version: bytes
+    size: int
+    cutting: Cutting
+    groups: Groups = field(init=False)
+    digest: bytes = b""
+
+    def __attrs_post_init__(self) -> None:
+        self.groups = Groups(self.size, self.cutting)
+
+    async def page(self, number: int) -> Signed:
+        return await self._sign(
+            Sign(self.path, self.version, self.cutting.chunk, number)
+        )
+
+    async def chunks(self, spans: list[Span]) -> list[Signature]:
+        signatures: list[Signature] = []
+        requests = (
+            self._sign(Sign(self.path, self.version, self.cutting.chunk, 0, part))
+            for part in _parts(spans)
+        )
+        async with aclosing(in_order(requests, 2)) as answers:
+            async for signed in answers:
+                signatures += signed.signatures
+        return signatures
+
+    def add(self, signed: Signed) -> None:
+        """
+        :raises CannotCompare: the page is not the one that follows.
+        """
+        try:
+            self.groups.add(signed.signatures[0])
+        except ValueError as error:
+            failure = Failure(InternalError.code, f"answered with {error}")
+            raise CannotCompare(self.side, failure) from None
+        self.digest = signed.digest
+
+    async def _sign(self, wanted: Sign) -> Signed:
+        try:
+            return await self.store.sign(wanted)
+        except PeerError as error:
+            raise CannotCompare(self.side, Failure.of(error)) from None
+
+
+@define(eq=False)
+class Comparison:
+    """
+    One file.
+
+    """
+
+    _source: _End
+    _present: _End
+    #: Groups that both files begin with.
+    _common: int = 0
+    #: Bytes whose chunks were compared, and bytes that were found.
+    _compared: int = 0
+    _found: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        path: bytes,
+        source: tuple[Signs, bytes, int],
+        present: tuple[Signs, bytes, int],
+    ) -> Comparison:
+        """
+        :param source: the end, the version of the file there, and its size in bytes.
+        :param present: the same for the file that is to be replaced.
+        """
+        cutting = Cutting.of(max(source[2], present[2]))
+        return cls(
+            _End("source", source[0], path, source[1], source[2], cutting),
+            _End("destination", present[0], path, present[1], present[2], cutting),
+        )
+
+    @property
+    def digest(self) -> bytes:
+        """
+        BLAKE3 of the source's version, once it is signed.
+        """
+        return self._source.digest
+
+    @property
+    def same(self) -> bool:
+        """
+        Whether both signatures are equal: so are the files, it seems.
+        """
+        self._look_for_common()
+        return self._source.size == self._present.size and self._common == len(
+            self._source.groups
+        )
+
+    async def sign(self) -> None:
+        """
+        Get the groups of both.
+
+        :raises CannotCompare: one of the ends does not give them.
+        """
+        await together(self._sign(self._source), self._sign(self._present))
+
+    async def steps(self) -> AsyncGenerator[list[Step], None]:
+        """
+        The plan, in order; to be closed.
+
+        :raises CannotCompare: also after the first steps.
+        """
+        entries = outline(self._source.groups, self._present.groups)
+        resolved = (self._resolve(entry) for entry in entries)
+        async with aclosing(in_order(resolved, COMPARISONS)) as found:
+            async for steps in found:
+                yield steps
+
+    async def _sign(self, end: _End) -> None:
+        def requests() -> Iterator[Coroutine[Deferred[Any], Any, Signed]]:
+            number = 0
+            while not end.groups.complete:
+                yield end.page(number)
+                number += 1
+
+        async with aclosing(in_order(requests(), PAGES)) as pages:
+            async for signed in pages:
+                if end.groups.complete:
+                    break
+                end.add(signed)
+                if end is self._present and self._is_cut_off():
+                    break
+
+    def _is_cut_off(self) -> bool:
+        """
+        Whether the new version turns out to be a beginning of the present one, give or
+        take its last group: then the rest of that need not be looked at.
+        """
+        self._look_for_common()
+        source, present = self._source.groups, self._present.groups
+        return (
+            source.complete
+            and present.end >= source.size
+            and self._common >= len(source) - 1
+        )
+
+    def _look_for_common(self) -> None:
+        source, present = self._source.groups, self._present.groups
+        both = min(len(source), len(present))
+        while self._common < both and (source[self._common] == present[self._common]):
+            self._common += 1
+
+    async def _resolve(self, entry: Step | Compare) -> list[Step]:
+        if not isinstance(entry, Compare):
+            self._found += entry.length if isinstance(entry, Reuse) else 0
+            return [entry]
+        begin, last = entry.source[0].offset, entry.source[-1]
+        length = last.offset + last.length - begin
+        if not self._found and self._compared >= IN_VAIN:
+            return [Fetch(begin, length)]
+        self._compared += length
+        signatures: dict[Side, list[Signature]] = {}
+
+        async def ask(end: _End, spans: list[Span]) -> None:
+            signatures[end.side] = await end.chunks(spans)
+
+        await together(
+            ask(self._source, entry.source), ask(self._present, entry.present)
+        )
+        steps = list(join(refine(signatures["source"], signatures["destination"])))
+        self._found += sum(step.length for step in steps if isinstance(step, Reuse))
+        return steps
+
+
+def _parts(spans: Iterable[Span]) -> Iterator[list[Span]]:
+    part: list[Span] = []
+    nbytes = 0
+    for span in spans:
+        if part and (nbytes + span.length > SIGNED or len(part) == MAX_SPANS):
+            yield part
+            part, nbytes = [], 0
+        part.append(span)
+        nbytes += span.length
+    yield part

@@ -1,0 +1,226 @@
+"""
+Signatures of files on this host.
+
+A page is one pass over a part of the file, with the file opened for it.  Between two
+pages nothing stays open, only where the next begins, and for a source the digest of
+what was read: it comes to the digest of the whole file, which needs no pass of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from itertools import islice
+from typing import Final
+
+from attrs import define, field
+from blake3 import blake3
+from twisted.internet.defer import CancelledError
+
+from realize.delta.chunks import LARGEST_FILE, Cutting, cut_groups
+from realize.delta.exchange import PAGE, Sign, Signed
+from realize.delta.signature import SHORT_DIGEST, Signature, sign_chunks
+from realize.errors import BadRequest, SourceChanged
+from realize.paths import RelativePath, parent_of, printable
+from realize.store.identity import Guard, TooFresh, matches, size_of
+from realize.store.present import open_present
+from realize.store.root import Root, disk_error
+
+#: Most files whose next page is remembered.
+MAX_BEGUN: Final = 64
+
+#: Opens the version of the file that is asked for, and looks afterwards whether it
+#: still was that version.
+Opening = Callable[[Sign], AbstractContextManager[int]]
+
+
+def opening_source(
+    root: Root, guard: Guard, sleep: Callable[[float], object]
+) -> Opening:
+    """
+    Opens files to be moved.
+
+    :param sleep: waits for some seconds, less than a tenth; in a thread.
+    """
+
+    @contextmanager
+    def opening(wanted: Sign) -> Iterator[int]:
+        path, version = RelativePath.parse(wanted.path), wanted.version
+        with root.directory(parent_of(path.raw)) as directory:
+            try:
+                fd = guard.open(directory, path.name, path.raw, version, fresh=False)
+            except TooFresh as reason:
+                sleep(reason.wait_ns / 1e9)
+                fd = guard.open(directory, path.name, path.raw, version)
+            try:
+                yield fd
+                status = os.stat(path.name, dir_fd=directory, follow_symlinks=False)
+                if not matches(status, version):
+                    raise SourceChanged(f"{path}: changed while being read")
+            except FileNotFoundError:
+                raise SourceChanged(f"{path}: changed while being read") from None
+            except OSError as error:
+                raise disk_error(error, path.raw, "read") from None
+            finally:
+                os.close(fd)
+
+    return opening
+
+
+def opening_present(root: Root) -> Opening:
+    """
+    Opens files that are about to be replaced.
+    """
+
+    @contextmanager
+    def opening(wanted: Sign) -> Iterator[int]:
+        path = RelativePath.parse(wanted.path)
+        with (
+            root.directory(parent_of(path.raw)) as directory,
+            open_present(directory, path.name, wanted.version) as fd,
+        ):
+            yield fd
+
+    return opening
+
+
+@define(eq=False)
+class _Begun:
+    """
+    A file of which some pages were made.
+
+    :ivar pages: how many.
+    :ivar offset: where the next begins, in bytes.
+    :ivar hasher: has seen all bytes before.
+    """
+
+    version: bytes
+    cutting: Cutting
+    pages: int = 0
+    offset: int = 0
+    hasher: blake3 = field(factory=blake3)
+
+
+@define(eq=False)
+class _Stream:
+    """
+    The bytes of a file from an offset on.
+    """
+
+    fd: int
+    offset: int
+    end: int
+    is_stopped: Callable[[], bool]
+
+    def readinto(self, buffer: memoryview) -> int:
+        """
+        See :class:`realize.delta.chunks.Readable`.
+        """
+        if self.is_stopped():
+            raise CancelledError
+        count = os.preadv(self.fd, [buffer[: self.end - self.offset]], self.offset)
+        self.offset += count
+        return count
+
+
+class Signer:
+    """
+    Signs files of one store.  Called from several threads, but never from two at once
+    for the same file.
+
+    :param opening: as :data:`Opening`.
+    :param digests: whether the digest of whole files is wanted.
+    """
+
+    def __init__(self, opening: Opening, *, digests: bool) -> None:
+        self._opening = opening
+        self._digests = digests
+        self._begun: OrderedDict[bytes, _Begun] = OrderedDict()
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def sign(self, wanted: Sign) -> Signed:
+        """
+        As :meth:`realize.store.interface.Source.sign`.
+        """
+        size = size_of(wanted.version)
+        if size > LARGEST_FILE:
+            raise BadRequest(f"{printable(wanted.path)}: too large to be compared")
+        wanted.check(size)
+        if wanted.spans:
+            return self._chunks(wanted)
+        return self._page(wanted, size)
+
+    def stop(self) -> None:
+        """
+        End passes over files early.  Called from any thread.
+        """
+        self._stopped = True
+
+    def _page(self, wanted: Sign, size: int) -> Signed:
+        begun = self._take(wanted)
+        if begun.offset == size and begun.pages:
+            page, digest = Signature(size, [], b""), b""
+        else:
+            with self._opening(wanted) as fd:
+                page = self._groups(fd, begun, size)
+            digest = (
+                begun.hasher.digest() if page.end == size and self._digests else b""
+            )
+        begun.offset = page.end
+        begun.pages += 1
+        with self._lock:
+            self._begun[wanted.path] = begun
+            if len(self._begun) > MAX_BEGUN:
+                self._begun.popitem(last=False)
+        return Signed([page], digest)
+
+    def _take(self, wanted: Sign) -> _Begun:
+        with self._lock:
+            begun = self._begun.pop(wanted.path, None)
+        if not wanted.page:
+            return _Begun(wanted.version, wanted.cutting)
+        if begun is None or (begun.version, begun.cutting, begun.pages) != (
+            wanted.version,
+            wanted.cutting,
+            wanted.page,
+        ):
+            raise BadRequest(
+                f"{printable(wanted.path)}: not the next page of its signature"
+            )
+        return begun
+
+    def _groups(self, fd: int, begun: _Begun, size: int) -> Signature:
+        offset = begun.offset
+        os.posix_fadvise(fd, offset, 0, os.POSIX_FADV_SEQUENTIAL)
+        stream = _Stream(fd, offset, size, lambda: self._stopped)
+        lengths: list[int] = []
+        digests = bytearray()
+        for group in islice(cut_groups(stream, begun.cutting), PAGE):
+            lengths.append(len(group))
+            digests += blake3(group).digest(SHORT_DIGEST)
+            if self._digests:
+                begun.hasher.update(group)
+        return Signature(offset, lengths, bytes(digests))
+
+    def _chunks(self, wanted: Sign) -> Signed:
+        signatures = []
+        largest = max(span.length for span in wanted.spans)
+        buffer = memoryview(bytearray(largest))
+        with self._opening(wanted) as fd:
+            for span in wanted.spans:
+                if self._stopped:
+                    raise CancelledError
+                group = buffer[: span.length]
+                have = 0
+                while have < span.length and (
+                    count := os.preadv(fd, [group[have:]], span.offset + have)
+                ):
+                    have += count
+                signatures.append(
+                    sign_chunks(group[:have], span.offset, wanted.cutting)
+                )
+        return Signed(signatures)
