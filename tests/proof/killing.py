@@ -1,7 +1,8 @@
 """
 Kill whatever takes part in a move, at random instants, again and again.
 
-In each combination of ends a tree is moved while the command, the daemon of the
+In each combination of ends a tree is moved, of which the destination has some files in
+older versions, while the command, the daemon of the
 source, that of the destination, or several of them, are killed with SIGKILL and
 started again.  After every kill each file must be whole at one end or the other, and
 no final name may hold anything but a whole file; in the end everything has to have
@@ -32,7 +33,15 @@ from typing import Final
 
 from attrs import define, field, frozen
 
-from tests.proof.trees import Sums, assert_moved, count, grow, lost, torn
+from tests.proof.trees import (
+    Sums,
+    assert_moved,
+    count,
+    grow,
+    lost,
+    outdate,
+    torn,
+)
 from tests.support.programs import PATIENCE, Host, World
 
 #: Source and destination: a peer's name; "local"; "other", a second file system of
@@ -155,7 +164,9 @@ class Killing:
             self.trees += 1
 
     def _move_one(self) -> None:
-        before = grow(self.source, self.numbers.randrange(1 << 30), small=1500, large=4)
+        seed = self.numbers.randrange(1 << 30)
+        before = grow(self.source, seed, small=1500, large=8)
+        older = outdate(self.source, self.destination, seed)
         instants = Instants(self.source, self.destination, self.numbers)
         process: subprocess.Popen[bytes] | None = None
         try:
@@ -164,7 +175,7 @@ class Killing:
                 if not instants.wait(process):
                     break
                 process = self._kill(process)
-                self._check(before)
+                self._check(before, older)
             process = process or self._start()
             process.wait(UNDISTURBED)
             assert process.returncode in (0, 3), process.returncode
@@ -211,11 +222,11 @@ class Killing:
             host.start()
         return process if spared else None
 
-    def _check(self, before: Sums) -> None:
+    def _check(self, before: Sums, older: Sums) -> None:
         # A daemon that lives may still be at work.  What it takes from the source is
         # at the destination by then, so the source is looked at first.
         assert lost(before, self.source, self.destination) == []
-        assert torn(before, self.destination) == []
+        assert torn(before, self.destination, older) == []
 
 
 def _clear(folder: Path) -> None:

@@ -37,7 +37,8 @@ KINDS = ["memory"] if missing(loop=True) else ["ext4", "xfs"]
 FOLDER = Path("new", "deep")
 NAME = os.fsdecode(AWKWARD[3])
 CONTENT = os.urandom(8 << 20)
-OLD = os.urandom(3 << 20)
+#: Most of the new version is in it.
+OLD = CONTENT[5000 : 3 << 20] + os.urandom(9000) + CONTENT[4 << 20 : -7]
 
 #: What is seen of the file.  At the source: as ever, hidden, or gone.  At the
 #: destination: nothing, a partial, the old file, both of these, or the new file.
@@ -92,6 +93,11 @@ ROWS = [
     Row("there, hidden", "final", "fsync", "S", "hidden", "final", FINAL),
     Row("there, asked again", "final", "unlinkat", "", "hidden", "final", FINAL),
     Row("there, unlinked", "final", "unlinkat", "S", "gone", "final", FINAL),
+    Row(
+        "update, copying",
+        *("old", "copy_file_range", "D/.", "file", "old+partial"),
+        ("old", "old+partial"),
+    ),
     Row(
         "update, writing",
         *("old", "sync_file_range", "D/.", "file", "old+partial"),

@@ -101,6 +101,27 @@ def grow(root: Path, seed: int, *, small: int = 0, large: int = 0) -> Sums:
     return checksums(root)
 
 
+def outdate(source: Path, destination: Path, seed: int) -> Sums:
+    """
+    Give the destination older versions of the large files, which have most of their
+    content, and sum them up.
+    """
+    numbers = random.Random(seed)
+    for path, whole in _files(source):
+        content = Path(os.fsdecode(whole)).read_bytes()
+        if len(content) < 1 << 20:
+            continue
+        for _ in range(4):
+            at = numbers.randrange(len(content))
+            removed = numbers.randrange(100_000)
+            added = numbers.randbytes(numbers.randrange(100_000))
+            content = content[:at] + added + content[at + removed :]
+        old = os.path.join(os.fsencode(destination), path)
+        os.makedirs(os.path.dirname(old), exist_ok=True)
+        Path(os.fsdecode(old)).write_bytes(content)
+    return checksums(destination)
+
+
 def count(root: Path, finished: bool = False) -> int:
     """
     How many files there are, while others add and remove some.
@@ -134,15 +155,16 @@ def lost(before: Sums, *roots: Path) -> list[bytes]:
     ]
 
 
-def torn(before: Sums, destination: Path) -> list[bytes]:
+def torn(before: Sums, destination: Path, older: Sums | None = None) -> list[bytes]:
     """
-    Files under final names at the destination that are not what they should be.
+    Files under final names at the destination that are neither what they should be nor
+    what they were.
     """
     return [
         path
         for path, each in checksums(destination).items()
         if not is_partial(path.rpartition(b"/")[2])
-        and (path not in before or before[path] != each)
+        and each not in (before.get(path), (older or {}).get(path))
     ]
 
 
