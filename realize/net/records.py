@@ -84,11 +84,14 @@ class BulkTLSTransport(BufferingTLSTransport):
         Give the transport all that OpenSSL has for the other end.
         """
         write = cast(ITransport, self.transport).write
+        more = True
         try:
-            while True:
-                write(self._tlsConnection.bio_read(ENCRYPTED))
+            while more:
+                data = self._tlsConnection.bio_read(ENCRYPTED)
+                more = len(data) == ENCRYPTED
+                write(data)
         except SSL.WantReadError:
-            return
+            return  # there was nothing
 
     def _flushReceiveBIO(self) -> None:
         """
