@@ -113,7 +113,8 @@ class Window:
     #: The largest inverse round trip is that of the shortest.
     _haste: Extreme = field(factory=Extreme)
     _probing: bool = False
-    _probed: float = 0.0
+    #: When the last probe ended; None before the first bytes, which find it empty.
+    _probed: float | None = None
 
     @property
     def size(self) -> int:
@@ -211,7 +212,7 @@ class Window:
         """
         End a probe that has its answer, or begin one that is due.
         """
-        if flight.probes:
+        if flight.probes or self._probed is None:
             self._probing = False
             self._probed = now
         elif not self._probing and now - self._probed >= MEMORY:

@@ -93,6 +93,18 @@ def test_its_own_queue_does_not_lengthen_the_round_trip() -> None:
     assert max(sizes) < 5 * 1e8 * 0.02 + 0.1 * 1e8
 
 
+def test_first_bytes_need_no_probe() -> None:
+    """
+    They find the line empty: the window grows from then on, without a pause.
+    """
+    window = Window()
+    flights = [window.begin(MIB, 1000.0) for _ in range(4)]
+    assert not window.has_room()
+    for flight in flights:
+        window.land(flight, 1000.1)
+        assert window.size > 2 * MIB
+
+
 def test_idle_does_not_look_like_slow() -> None:
     """
     A flight through a window that was not full does not lower the estimate.
