@@ -1,10 +1,11 @@
 """
 How exact limits are, and what a limiter costs that has nothing to do.
 
-    python -m benchmarks.throttle_accuracy [--seconds 10] [--write]
+    python -m benchmarks.throttle_accuracy [--seconds 10] [--rounds 3] [--write]
 
 prints the tables of ``docs/throttling.md``, and with ``--write`` puts them there.
-Bytes go over TLS on loopback, from one process to another.  A few minutes.
+Bytes go over TLS on loopback, from one process to another.  Three minutes; one with
+``--seconds 2 --rounds 1``.
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ LIMITS = (K, 10 * K, M, 50 * M, 500 * M)
 DOCS = Path(__file__).parents[1] / "docs" / "throttling.md"
 HEADING = "## How exact it is\n"
 
-#: How often each way of doing without a limit is measured, in turns.
-ROUNDS = 5
+#: Seconds for which each way of doing without a limit is measured, and those at its
+#: beginning that do not count.
+COST_SECONDS = 3.5
+COST_BEGIN = 0.5
 
 
 def busiest(arrived: Arrived, begin: float, end: float) -> float:
@@ -82,23 +85,25 @@ def accuracy(seconds: float) -> Iterator[str]:
             yield row(limit, at, seconds)
 
 
-def cost() -> Iterator[str]:
+def cost(rounds: int) -> Iterator[str]:
     """
     The table of limiters that have nothing to do, or a limit that is never met.
+
+    :param rounds: how often each is measured, in turns.
     """
     ways = {
-        "no limiter": Plan(wrapped=False, seconds=4),
-        "a limiter without a limit": Plan(seconds=4),
-        "... and TCP's own buffers": Plan(seconds=4, unsent=None),
-        "a limit of 1 GiB/s": Plan(limit=1024 * M, seconds=4),
+        "no limiter": Plan(wrapped=False, seconds=COST_SECONDS),
+        "a limiter without a limit": Plan(seconds=COST_SECONDS),
+        "... and TCP's own buffers": Plan(seconds=COST_SECONDS, unsent=None),
+        "a limit of 1 GiB/s": Plan(limit=1024 * M, seconds=COST_SECONDS),
     }
     rates: dict[str, list[float]] = {name: [] for name in ways}
     works: dict[str, list[float]] = {name: [] for name in ways}
     starting = measure(Plan(seconds=0)).cpu
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name, plan in ways.items():
             arrived = measure(plan)
-            rates[name].append(arrived.between(0.5, 4))
+            rates[name].append(arrived.between(COST_BEGIN, COST_SECONDS))
             gib = sum(arrived.totals[-1]) / (1024 * M)
             works[name].append((arrived.cpu - starting) / gib)
     yield "| | reached | processor time for a GiB, both ends |"
@@ -110,8 +115,9 @@ def cost() -> Iterator[str]:
 
 @click.command()
 @click.option("--seconds", default=10.0, show_default=True, help="For each limit.")
+@click.option("--rounds", default=3, show_default=True, help="Of what it costs.")
 @click.option("--write", is_flag=True, help="Put the tables into docs/throttling.md.")
-def main(seconds: float, write: bool) -> None:
+def main(seconds: float, rounds: int, write: bool) -> None:
     """
     Measure how exact limits are, and what a limiter costs.
     """
@@ -130,11 +136,11 @@ def main(seconds: float, write: bool) -> None:
     lines += [
         "",
         "What it costs to have a limiter, by the median of "
-        f"{ROUNDS} rounds in turns. The third line is without the bound",
+        f"{rounds} rounds in turns. The third line is without the bound",
         f"of {UNSENT // K} KiB on what TCP takes over.",
         "",
     ]
-    for line in cost():
+    for line in cost(rounds):
         click.echo(line)
         lines.append(line)
     if write:
