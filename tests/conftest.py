@@ -17,6 +17,9 @@ from tests.support.requirements import missing
 NO_SKIPS = "REALIZE_NO_SKIPS"
 
 
+#: Names what a proof has to say, in the report of its test.
+TOLD = "told"
+
 #: What all processes of a test run hold while they run a test: together, or alone.
 #: A file that is there anyway.
 LOCK = Path(__file__)
@@ -91,3 +94,21 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
     if handle is not None:
         handle.plain_test = getattr(handle, "plain_test", handle.inner_test)
         handle.inner_test = handle.plain_test
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """
+    Print what proofs have to say, in whichever process they ran.
+    """
+    lines = [
+        line
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.getreports(outcome)
+        if report.when == "call"
+        for name, line in report.user_properties
+        if name == TOLD
+    ]
+    if lines:
+        terminalreporter.section("proofs")
+        for line in lines:
+            terminalreporter.line(line)

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
-pytest.register_assert_rewrite("tests.proof.trees")
+from tests.conftest import TOLD
 
-_LINE = "proof"
+pytest.register_assert_rewrite("tests.proof.trees")
 
 #: Keeps a line for the end of the test run.
 Tell = Callable[[str], None]
@@ -23,22 +23,4 @@ def tell(request: pytest.FixtureRequest) -> Tell:
     """
     # What belongs to the test's report comes from other processes, too.
     properties = request.node.user_properties
-    return lambda line: properties.append((_LINE, f"{request.node.name}: {line}"))
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """
-    Print what was told.
-    """
-    lines = [
-        line
-        for outcome in ("passed", "failed")
-        for report in terminalreporter.getreports(outcome)
-        if report.when == "call"
-        for name, line in report.user_properties
-        if name == _LINE
-    ]
-    if lines:
-        terminalreporter.section("proofs")
-        for line in lines:
-            terminalreporter.line(line)
+    return lambda line: properties.append((TOLD, f"{request.node.name}: {line}"))

@@ -153,13 +153,15 @@ class Killing:
                 random.Random(seed),
             )
 
-    def run(self, until: float) -> None:
+    def run(self, until: float, kills: int = 0) -> None:
         """
         Move trees and kill, until a time of ``time.monotonic`` has come.
+
+        :param kills: go on until there were so many, however long it takes.
         """
         for host in self.daemons:
             host.start()
-        while time.monotonic() < until:
+        while time.monotonic() < until or self.kills.total() < kills:
             self._move_one()
             self.trees += 1
 
@@ -234,20 +236,21 @@ def _clear(folder: Path) -> None:
         shutil.rmtree(each) if each.is_dir() else each.unlink()
 
 
-def run(name: str, folder: Path, seed: int, seconds: float) -> str:
+def run(name: str, folder: Path, seed: int, seconds: float, kills: int = 0) -> str:
     """
     Kill for some time in one combination.
 
+    :param kills: at least so many.
     :returns: what was done, in words.
     """
     with Killing.create(name, folder, seed) as killing:
         try:
-            killing.run(time.monotonic() + seconds)
+            killing.run(time.monotonic() + seconds, kills)
         except BaseException:
             print(f"{name}, seed {seed}: failed after {dict(killing.kills)}")
             raise
     parts = ", ".join(f"{number} {who}" for who, number in killing.kills.items())
-    total = sum(killing.kills.values())
+    total = killing.kills.total()
     return f"{total} killed ({parts}), {killing.trees} trees moved, nothing lost"
 
 

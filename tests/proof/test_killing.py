@@ -11,8 +11,9 @@ import pytest
 from tests.proof.conftest import Tell
 from tests.proof.killing import COMBINATIONS, run
 
-#: For each combination.
+#: For each combination, at least.
 SECONDS = 10.0
+KILLS = 12
 
 
 @pytest.mark.parametrize("name", COMBINATIONS)
@@ -22,4 +23,4 @@ def test_nothing_is_lost_when_both_sides_are_killed(
     """
     At random instants, again and again.
     """
-    tell(f"{run(name, tmp_path, seed=1, seconds=SECONDS)}")
+    tell(f"{run(name, tmp_path, seed=1, seconds=SECONDS, kills=KILLS)}")
