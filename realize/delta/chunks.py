@@ -43,6 +43,10 @@ version                       4 KiB  8 KiB  16 KiB  rsync 3.5.0
 cut off at 60%                 0.07   0.05    0.04         0.33
 ============================  =====  =====  ======  ===========
 
+(Computed with smallest groups and chunks of a quarter of the average.  Those of now
+cross as 12.1, 1.2, 10.6 and 0.06 MB with 8 KiB, measured with all that goes with
+them, by ``python -m benchmarks edited``.)
+
 Chunks of 4 KiB would save a little more and cost half again as much processor time
 (0.72 and 0.56 s a GiB for the cutting alone, 1.5 and 1.0 s with the digests).  Pulling
 lengths to the average (level 2 instead of 1) makes the edits a fifth cheaper.  For

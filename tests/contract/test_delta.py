@@ -266,6 +266,25 @@ class TestReuse:
             ".x.realize-part": DATA[100 : 100 + MIB],
         }
 
+    def test_holes_stay_holes(self, pair, destination, there):
+        """
+        Where the present file has some, nothing is written.
+        """
+        with (there / "x").open("wb") as file:
+            file.truncate(8 * MIB)
+            file.seek(3 * MIB)
+            file.write(DATA[:MIB])
+        if (there / "x").stat().st_blocks * 512 >= 8 * MIB:
+            pytest.skip("needs a file system with holes")
+        (held,) = run(pair, destination.offer([Offer(b"x", 8 * MIB)], []))
+        patch = Patch(b"x", held.version, [Fetch(0, 5), Reuse(5, 8 * MIB - 5, 5)])
+        run(pair, destination.reuse(patch, b"12345"))
+        new = b"12345" + bytes(3 * MIB - 5) + DATA[:MIB] + bytes(4 * MIB)
+        results = run(pair, destination.finish([finish_of(b"x", new)]))
+        assert codes(results) == ["Finished"]
+        assert contents(there) == {"x": new}
+        assert (there / "x").stat().st_blocks * 512 < 2 * MIB
+
     def test_behind_what_was_kept(self, pair, destination, there, present):
         """
         A partial of an earlier run goes on in the same way.
