@@ -28,7 +28,11 @@ from realize.move.counting import Counting
 from realize.net.address import listening_sockets
 from realize.observe.events import PUSH_FAILED
 from realize.observe.lag import Lag
-from realize.observe.metrics import CommandMetrics, ProgramMetrics
+from realize.observe.metrics import (
+    CommandMetrics,
+    CompressionMetrics,
+    ProgramMetrics,
+)
 from realize.observe.move_metrics import LAST_SUCCESS, MoveMetrics
 from realize.observe.push import Gateway, Pusher, PushFailed
 from realize.observe.site import metrics_site
@@ -57,6 +61,7 @@ class Metering:
     :param dry_run: nothing is pushed or written: a rehearsal is no run.
     :ivar observer: keeps them up to date; give it to the mover.
     :ivar commands: for connections to peers.
+    :ivar compressed: the same.
     :raises ConfigError: the gateway's URL is none; the text has no password.
     """
 
@@ -78,6 +83,7 @@ class Metering:
         self._program = ProgramMetrics.create(self._registry)
         self._move = MoveMetrics.create(self._registry, *self._ends)
         self.commands: CommandMetrics = command_metrics(self._registry, "ask")
+        self.compressed = CompressionMetrics.create(self._registry)
         self.observer = Counting(self._move, self._ends)
         self._lag = Lag(self._program.lag, reactor)
         self._delivers = not dry_run

@@ -29,6 +29,8 @@ from realize.move.outcome import MoveSettings
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
+    from realize.wire.compression import Mode
+
 #: Most descriptors that are asked of the system.
 MAX_DESCRIPTORS: Final = 65536
 
@@ -37,6 +39,9 @@ SPARE_DESCRIPTORS: Final = 512
 
 #: What ``--output`` takes.
 OUTPUTS: Final = ("progress", "quiet", "log", "json")
+
+#: What ``--compress`` takes; :data:`realize.wire.compression.MODES`.
+COMPRESS: Final[tuple[Mode, ...]] = ("auto", "always", "never")
 
 #: What is logged with them if nobody asks for more.
 USUAL_LEVELS: Final = {"quiet": "error", "log": "info"}
@@ -92,6 +97,15 @@ def _excludes(
     help="Remove source directories that the move has emptied.",
 )
 @click.option(
+    "--compress",
+    type=click.Choice(COMPRESS),
+    envvar="REALIZE_COMPRESS",
+    default="auto",
+    show_default=True,
+    help="Compress what crosses the network: if it shrinks and the line is slow; "
+    "always; or never.",
+)
+@click.option(
     "--output",
     type=click.Choice(OUTPUTS),
     default="progress",
@@ -118,6 +132,7 @@ def command(
     settle: float | None,
     max_duration: float,
     remove_directories: bool,
+    compress: Mode,
     output: str,
     audit_log: str | None,
     metrics: MetricsChoice,
@@ -182,6 +197,8 @@ def command(
                 settle,
                 metering.commands if metering else None,
                 throttling,
+                compress,
+                metering.compressed if metering else None,
             )
             receipts = begin_receipts(
                 None if dry_run else audit_log,

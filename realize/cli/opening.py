@@ -20,12 +20,14 @@ from realize.peers import Address
 from realize.store.directory import DEFAULT_SETTLE_NS, LocalDirectory
 from realize.store.identity import ignore_lease_signals
 from realize.store.interface import Destination, Source
+from realize.store.work import WorkPool
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from realize.cli.throttling import Throttling
-    from realize.observe.metrics import CommandMetrics
+    from realize.observe.metrics import CommandMetrics, CompressionMetrics
+    from realize.wire.compression import Compression, Mode
     from realize.wire.remote import Connection
 
 #: Bytes of the token that a peer knows this run by, over all its connections.
@@ -41,6 +43,8 @@ class Opener:
         the source.
     :param metrics: where requests to peers are counted; by default, nowhere.
     :param throttling: the limits of the move; by default there are none.
+    :param compress: whether content is compressed on its way to or from peers.
+    :param compressed: where that is counted; by default, nowhere.
     :raises ConfigError: the key can't be read.
     """
 
@@ -53,8 +57,14 @@ class Opener:
         settle: float | None,
         metrics: CommandMetrics | None = None,
         throttling: Throttling | None = None,
+        compress: Mode = "auto",
+        compressed: CompressionMetrics | None = None,
     ) -> None:
         self._throttling = throttling
+        self._compress: Mode = compress
+        self._compressed = compressed
+        self._compression: Compression | None = None
+        self._threads: WorkPool | None = None
         self._metrics = metrics
         self._reactor = reactor
         self._source = source
@@ -72,6 +82,14 @@ class Opener:
         What messages call the two ends.
         """
         return Ends(str(self._source), str(self._destination))
+
+    @property
+    def compressed(self) -> tuple[int, int]:
+        """
+        Bytes of content that crossed compressed, and what they were compressed to.
+        """
+        shared = self._compression
+        return (0, 0) if shared is None else (shared.content, shared.crossed)
 
     @property
     def session(self) -> str:
@@ -126,6 +144,8 @@ class Opener:
         """
         for directory in self._directories.values():
             await directory.close()
+        if self._threads is not None:
+            self._threads.close()
 
     async def _open_source(
         self, stack: AsyncExitStack, connections: dict[str, Connection]
@@ -192,12 +212,23 @@ class Opener:
                 metrics=self._metrics,
                 limits=self._throttling.shared(peer.name) if self._throttling else None,
                 where=str(address),
+                compression=self._shared_compression(),
             )
             stack.push_async_callback(connection.close)
             connections[peer.name] = connection
             if self._throttling is not None:
                 await self._throttling.attach(connection)
         return connections[peer.name]
+
+    def _shared_compression(self) -> Compression:
+        from realize.wire.compression import Compression
+
+        if self._compression is None:
+            self._threads = WorkPool(self._reactor, name="zstd")
+            self._compression = Compression(
+                self._threads, self._compress, self._compressed
+            )
+        return self._compression
 
 
 @contextmanager

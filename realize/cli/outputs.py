@@ -270,6 +270,8 @@ class JsonOutput(StreamOutput):
                 "sent": totals.sent,
                 "kept": totals.kept,
                 "reused": totals.reused,
+                "compressed": result.compressed[0],
+                "compressed_to": result.compressed[1],
                 "reconnects": result.reconnects,
             }
         )

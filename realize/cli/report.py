@@ -88,6 +88,8 @@ class Result:
     :ivar seconds: how long it took.
     :ivar error: what ended it before its time; empty if nothing did.
     :ivar reconnects: how often a connection was lost, or could not be made again.
+    :ivar compressed: bytes of content that crossed compressed, and what they were
+        compressed to.
     """
 
     ends: Ends
@@ -97,6 +99,7 @@ class Result:
     dry_run: bool = False
     error: str = ""
     reconnects: int = 0
+    compressed: tuple[int, int] = (0, 0)
 
 
 def count(number: int, one: str, many: str = "") -> str:
@@ -150,7 +153,7 @@ def summary(result: Result) -> Iterator[str]:
     if result.error and not totals.listed:
         return
     yield _first(result)
-    if why := ", ".join(_how(totals)):
+    if why := ", ".join(_how(result)):
         yield f"  {why}"
     unmoved = [
         f"{totals.deferred:,} deferred" if totals.deferred else "",
@@ -196,7 +199,8 @@ def _first(result: Result) -> str:
     return f"{verb} {amount}, {way} in {format_duration(result.seconds)}{rate}."
 
 
-def _how(totals: Totals) -> Iterator[str]:
+def _how(result: Result) -> Iterator[str]:
+    totals = result.totals
     files = totals.files
     if files["replaced"]:
         yield f"{files['replaced']:,} replaced an older file"
@@ -208,6 +212,9 @@ def _how(totals: Totals) -> Iterator[str]:
         yield f"{format_size(totals.kept)} kept from an earlier run"
     if totals.reused:
         yield f"{format_size(totals.reused)} taken from the files that were replaced"
+    content, crossed = result.compressed
+    if content:
+        yield f"{format_size(content)} compressed to {format_size(crossed)} on the way"
 
 
 def _were(number: int) -> str:

@@ -204,6 +204,7 @@ async def run_move(
         dry_run=settings.dry_run,
         error=error,
         reconnects=attempts.lost_count,
+        compressed=opener.compressed,
     )
     if not settings.dry_run:
         move_log.ended_move(result)

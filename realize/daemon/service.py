@@ -39,7 +39,9 @@ from realize.observe.events import STARTED, STOP_INCOMPLETE, STOPPED, STOPPING
 from realize.peers import DEFAULT_PORT
 from realize.store.directory import LocalDirectory
 from realize.store.identity import ignore_lease_signals
+from realize.store.work import WorkPool
 from realize.units import format_rate
+from realize.wire.compression import Compression
 from realize.wire.server import ServerFactory
 
 __all__ = ["Daemon", "Options", "makeService"]
@@ -86,7 +88,15 @@ def _make_daemon(options: Options, environ: Mapping[str, str], reactor: Any) -> 
     check_directories(config, access.directories)
     limits = Limits(reactor, monitoring.limits)
     limits.configure(config)
-    wire = ServerFactory(access, reactor, metrics=monitoring.wire, limits=limits)
+    threads = WorkPool(reactor, name="zstd")
+    compression = Compression(threads, metrics=monitoring.wire.compression)
+    wire = ServerFactory(
+        access,
+        reactor,
+        metrics=monitoring.wire,
+        limits=limits,
+        compression=compression,
+    )
     reloading = Reloading(
         reactor,
         config,
@@ -118,7 +128,7 @@ def _make_daemon(options: Options, environ: Mapping[str, str], reactor: Any) -> 
     if options["check"]:
         sys.stdout.write("realized: everything that a start needs is there\n")
         raise SystemExit(0)
-    return Daemon(reactor, access, wire, ports, monitoring, upkeep)
+    return Daemon(reactor, access, wire, threads, ports, monitoring, upkeep)
 
 
 def _read_config(
@@ -162,6 +172,7 @@ class Daemon(Service):
     """
     Offers directories to peers until it is stopped.
 
+    :param threads: in which *wire* compresses.
     :param ports: open already; answered once the reactor runs.
     :param upkeep: runs beside it.
     """
@@ -174,6 +185,7 @@ class Daemon(Service):
         reactor: Any,
         access: Access,
         wire: ServerFactory,
+        threads: WorkPool,
         ports: list[IListeningPort],
         monitoring: Monitoring,
         upkeep: Upkeep,
@@ -181,6 +193,7 @@ class Daemon(Service):
         self._reactor = reactor
         self._access = access
         self._wire = wire
+        self._threads = threads
         self._ports = ports
         self._monitoring = monitoring
         self._upkeep = upkeep
@@ -233,6 +246,7 @@ class Daemon(Service):
     async def _finish(self) -> None:
         await DeferredList([maybeDeferred(port.stopListening) for port in self._ports])
         await self._wire.stop()
+        self._threads.close()
         await self._monitoring.stop()
         await DeferredList(
             [

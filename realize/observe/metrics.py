@@ -156,6 +156,43 @@ class ConnectionMetrics:
 
 
 @frozen
+class CompressionMetrics:
+    """
+    Content that crosses the network compressed.
+
+    :ivar content: bytes of it, by direction (``sent``, ``received``).
+    :ivar crossed: bytes that it was compressed to, by direction.
+    """
+
+    content: Counter
+    crossed: Counter
+
+    @classmethod
+    def create(cls, registry: CollectorRegistry) -> CompressionMetrics:
+        """
+        Every series starts at zero.
+        """
+        metrics = cls(
+            content=Counter(
+                "realize_compressed_content_bytes_total",
+                "Content that crossed the network compressed, before it was.",
+                ["direction"],
+                registry=registry,
+            ),
+            crossed=Counter(
+                "realize_compressed_network_bytes_total",
+                "What that content was compressed to.",
+                ["direction"],
+                registry=registry,
+            ),
+        )
+        for direction in ("sent", "received"):
+            metrics.content.labels(direction)
+            metrics.crossed.labels(direction)
+        return metrics
+
+
+@frozen
 class CommandMetrics:
     """
     Requests of the protocol, on the side that answers and on the side that asks.

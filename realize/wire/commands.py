@@ -65,7 +65,7 @@ _Max = msgspec.Meta(max_length=MAX_BATCH)
 
 #: What this program can do beyond what every version can, in the order in which it
 #: came to be; the other end uses only what both can.
-FEATURES: Final = ("holes",)
+FEATURES: Final = ("holes", "zstd")
 
 
 class Granted(Value, frozen=True):
@@ -150,7 +150,9 @@ class Welcome(Request):
     :returns: ``version`` of the client; ``software``, its name and version, for
         people; ``token``, :data:`TOKEN_SIZE` random bytes, the same for each
         connection of one session.  A connection takes the place of an older one with
-        the same key and token.
+        the same key and token.  ``compress``: ``auto``, ``always`` or ``never``,
+        whether the server is to compress content; left out, the client cannot
+        decompress it.
     """
 
     arguments = [(b"version", Unsigned()), (b"payload", Payload(msgspec.Raw))]
@@ -158,6 +160,7 @@ class Welcome(Request):
         (b"version", Unsigned()),
         (b"software", amp.Unicode()),
         (b"token", amp.String()),
+        (b"compress", amp.Unicode(optional=True)),
     ]
 
 

@@ -12,6 +12,7 @@ What holds for everything here:
   that is answered at once, from inside it, would have the same bytes looked at twice.
 - A request is begun, as far as its responder goes without waiting, before the box
   after it is looked at.  So stores see operations in the order in which they were sent.
+  A payload that has to be decompressed first, in a thread, holds up what comes after.
 - An error that nobody planned answers that request only.  Something that is not the
   protocol ends the connection.
 """
@@ -43,11 +44,14 @@ from realize.observe.events import REQUEST_ANSWERED, REQUEST_MADE, Event
 from realize.observe.metrics import CommandMetrics
 from realize.wire import commands
 from realize.wire.complaints import Complaints
+from realize.wire.compression import ZSTD, Compression, LineRate, Outgoing
 from realize.wire.flow import Budget, Intake, Outbox
 from realize.wire.payload import (
+    MAX_PAYLOAD,
     PAYLOAD,
     Malformed,
     Packed,
+    parse_number,
     payload_length,
     take_box,
 )
@@ -94,6 +98,7 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
 
     :param budget: what all connections of the process may hold together.
     :param metrics: where requests are counted.
+    :param compression: how payloads are compressed; None if this end cannot.
     :ivar peer: who is at the other end, for people.
     :ivar throttled: the connection below TLS, with its limits.
     :ivar heard: when something last arrived, by the clock.
@@ -110,8 +115,12 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
         budget: Budget,
         complaints: Complaints,
         metrics: CommandMetrics,
+        compression: Compression | None = None,
     ) -> None:
         amp.BoxDispatcher.__init__(self, self)
+        self._compression = compression
+        #: A payload is being decompressed; reading may be stopped until it is.
+        self._decompressing = self._swollen = False
         self._metrics = metrics
         self.throttled: ThrottledConnection
         self.clock = clock
@@ -138,6 +147,14 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
         _tune(transport)
         self._intake = Intake(transport, self.clock, self._budget, self._read_on)
         self._outbox = Outbox(transport, self._intake.unread_changed)
+        self._outgoing = Outgoing(
+            self._compression,
+            self._outbox,
+            self.throttled,
+            self._write_box,
+            self._intake.unread_changed,
+            LineRate(self.clock),
+        )
         self.startReceivingBoxes(self)
 
     def handshakeCompleted(self) -> None:
@@ -160,6 +177,7 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
         Close once what was written has been sent, within seconds in any case.
         """
         if not self.ended:
+            self._outgoing.release()
             self.ended = True
             self._set_timer(None)
             self._closing = close_transport(self.transport, self.clock)
@@ -193,6 +211,7 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
         self._set_timer(None)
         if self._closing is not None and self._closing.active():
             self._closing.cancel()
+        self._outgoing.clear()
         self._outbox.stopProducing()
         self._intake.stop()
         for running in list(self._running):
@@ -214,7 +233,9 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
         """
         Whether something waits to be sent.
         """
-        return self._outbox.paused or self.throttled.queued > 0
+        return (
+            self._outbox.paused or self.throttled.queued > 0 or self._outgoing.waiting
+        )
 
     # -- signs of life
 
@@ -262,6 +283,12 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
             self._have += len(data)
             if len(self._pieces) == _MAX_PIECES:
                 self._pieces = [b"".join(self._pieces)]
+        if self._decompressing:
+            if len(self._boxes) > MAX_PAYLOAD and not self._swollen:
+                # Threads always get on, so nobody waits for each other here.
+                self._swollen = True
+                cast(Any, self.transport).pauseProducing()
+            return
         self._parse()
 
     def _read_on(self) -> None:
@@ -270,11 +297,14 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
 
     def _parse(self) -> None:
         try:
-            while not self._intake.paused and not self.ended:
+            while not (self._intake.paused or self.ended or self._decompressing):
                 box = self._next_box()
                 if box is None:
                     return
-                self.ampBoxReceived(box)
+                if ZSTD in box:
+                    self._decompress(box)
+                else:
+                    self.ampBoxReceived(box)
         except Malformed as error:
             self.broken(str(error))
 
@@ -304,6 +334,37 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
         payload: Any = body[: self._length]
         box[PAYLOAD] = payload
         return box
+
+    def _decompress(self, box: amp.AmpBox) -> None:
+        payload: Any = box.get(PAYLOAD, b"")
+        length = parse_number(box.pop(ZSTD))
+        shared = self._compression
+        if shared is None or not 0 < length <= MAX_PAYLOAD:
+            raise Malformed("compressed data that was not agreed on, or is too long")
+        self._decompressing = True
+        running = shared.workers.run(shared.codec.decompress, payload, length)
+        running.addCallback(self._decompressed, box, length, len(payload))
+        running.addErrback(self._not_decompressed)
+
+    def _decompressed(
+        self, payload: bytes, box: amp.AmpBox, length: int, crossed: int
+    ) -> None:
+        self._decompressing = False
+        if self.ended or self._compression is None:
+            return
+        self._compression.count("received", length, crossed - (len(payload) - length))
+        box[PAYLOAD] = payload
+        self.ampBoxReceived(box)
+        if self._swollen:
+            self._swollen = False
+            if not self._intake.paused:
+                cast(Any, self.transport).resumeProducing()
+        self._parse()
+
+    def _not_decompressed(self, failure: Failure) -> None:
+        self._decompressing = False
+        if not self.ended:
+            self.broken(failure.getErrorMessage())
 
     def broken(self, why: str) -> None:
         """
@@ -393,7 +454,14 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
         self._sent = self.clock.seconds()
         is_answer = amp.COMMAND not in box
         packed: Any = box.pop(PAYLOAD, None)
-        if not isinstance(packed, Packed):
+        self._outgoing.send(
+            box, packed if isinstance(packed, Packed) else None, is_answer
+        )
+
+    def _write_box(
+        self, box: amp.AmpBox, packed: Packed | None, is_answer: bool
+    ) -> None:
+        if packed is None:
             self._outbox.send(box.serialize(), b"", is_answer)
             return
         box[PAYLOAD] = b"%d" % len(packed)

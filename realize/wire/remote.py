@@ -38,6 +38,7 @@ from realize.peers import public_key_text
 from realize.wire import commands
 from realize.wire.commands import Granted, Greeting
 from realize.wire.complaints import Complaints
+from realize.wire.compression import Compression
 from realize.wire.flow import Budget
 from realize.wire.link import Link
 from realize.wire.payload import Malformed, Unpacked, pack
@@ -56,6 +57,7 @@ class ClientLink(Link):
     :param key: the text of this host's public key.
     :param token: of the session.
     :param metrics: where requests are counted; by default, where nobody looks.
+    :param compression: how content is compressed on the way; by default it is not.
     :ivar welcomed: fires with the greeting once the server has let us in.
     """
 
@@ -66,9 +68,10 @@ class ClientLink(Link):
         key: str,
         token: bytes,
         metrics: CommandMetrics | None = None,
+        compression: Compression | None = None,
     ) -> None:
         metrics = metrics or commands.command_metrics(CollectorRegistry(), "ask")
-        super().__init__(clock, Budget(), Complaints(clock), metrics)
+        super().__init__(clock, Budget(), Complaints(clock), metrics, compression)
         self.peer = peer
         self._key = key
         self._token = token
@@ -100,6 +103,8 @@ class ClientLink(Link):
 
             def greet() -> None:
                 if not self.ended:
+                    if self._compression is not None and "zstd" in greeting.features:
+                        self._outgoing.mode = self._compression.mode
                     self.greeted()
                     self.welcomed.callback(greeting)
 
@@ -109,6 +114,7 @@ class ClientLink(Link):
             "version": commands.VERSION,
             "software": commands.SOFTWARE,
             "token": self._token,
+            "compress": None if self._compression is None else self._compression.mode,
         }
 
     @commands.Closing.responder
@@ -384,6 +390,7 @@ async def connect(
     metrics: CommandMetrics | None = None,
     limits: Shared | None = None,
     where: str = "",
+    compression: Compression | None = None,
 ) -> Connection:
     """
     Connect to a peer and wait until it has let us in.
@@ -395,6 +402,7 @@ async def connect(
     :param metrics: where requests are counted; by default, where nobody looks.
     :param limits: what the connection obeys beside its own limits; by default none.
     :param where: the address, for people.
+    :param compression: how content is compressed on the way; by default it is not.
     :raises PeerGone: it could not be reached; trying again later can help.
     :raises PeerRefused: it does not want us, or is not who we expected; says what to
         do.
@@ -402,7 +410,7 @@ async def connect(
         update.
     """
     own_key = public_key_text(public_bytes(private_key))
-    link = ClientLink(clock, peer_name, own_key, token, metrics)
+    link = ClientLink(clock, peer_name, own_key, token, metrics, compression)
     factory = Factory.forProtocol(lambda: link)
     factory.noisy = False
     secured = client_factory(factory, private_key, peer_key, clock)

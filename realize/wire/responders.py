@@ -31,6 +31,7 @@ from realize.store.interface import Destination, Source
 from realize.wire import commands
 from realize.wire.commands import Granted
 from realize.wire.complaints import Complaints
+from realize.wire.compression import Compression
 from realize.wire.flow import Budget
 from realize.wire.link import Link
 from realize.wire.payload import Unpacked, pack
@@ -108,8 +109,9 @@ class Responders(Link):
         budget: Budget,
         complaints: Complaints,
         metrics: CommandMetrics,
+        compression: Compression | None = None,
     ) -> None:
-        super().__init__(clock, budget, complaints, metrics)
+        super().__init__(clock, budget, complaints, metrics, compression)
         self._service = service
         self._open: dict[int, _OpenSource | _OpenDestination] = {}
         self._numbers = 0

@@ -21,11 +21,16 @@ from realize.net.limits import Limits
 from realize.net.throttled import ThrottledFactory
 from realize.net.tls import RefusalReason, peer_public_key, server_factory
 from realize.observe.events import PEER_CONNECTED, PEER_LEFT
-from realize.observe.metrics import CommandMetrics, ConnectionMetrics
+from realize.observe.metrics import (
+    CommandMetrics,
+    CompressionMetrics,
+    ConnectionMetrics,
+)
 from realize.observe.recorder import Party, session_name
 from realize.peers import public_key_text
 from realize.wire import commands
 from realize.wire.complaints import Complaints
+from realize.wire.compression import MODES, Compression
 from realize.wire.control import Control, ControlledService, Teller
 from realize.wire.flow import MAX_REQUESTS, Budget
 from realize.wire.payload import MAX_PAYLOAD, pack
@@ -47,6 +52,7 @@ class WireMetrics:
 
     connections: ConnectionMetrics
     commands: CommandMetrics
+    compression: CompressionMetrics
 
     @classmethod
     def create(cls, registry: CollectorRegistry, peers: Iterable[str]) -> WireMetrics:
@@ -56,6 +62,7 @@ class WireMetrics:
         return cls(
             ConnectionMetrics.create(registry, peers),
             commands.command_metrics(registry, "answer"),
+            CompressionMetrics.create(registry),
         )
 
 
@@ -78,6 +85,7 @@ class ServerLink(Control):
             factory.budget,
             factory.complaints,
             factory.metrics.commands,
+            factory.compression,
         )
         self._factory = factory
         self.limits = factory.limits
@@ -110,7 +118,11 @@ class ServerLink(Control):
             granted=list(self._service.granted(self.peer).values()),
             max_payload=MAX_PAYLOAD,
             max_requests=MAX_REQUESTS,
-            features=list(commands.FEATURES),
+            features=[
+                each
+                for each in commands.FEATURES
+                if each != "zstd" or self._compression is not None
+            ],
         )
         try:
             answer = await self.ask(
@@ -126,6 +138,8 @@ class ServerLink(Control):
         else:
             self.token = answer["token"]
             self.software = answer["software"]
+            if self._compression is not None and answer["compress"] in MODES:
+                self._outgoing.mode = answer["compress"]
             self._welcomed = self._factory.joined(self)
             if self._welcomed:
                 self.session = self.limits.joined(
@@ -205,6 +219,7 @@ class ServerFactory(Factory):
     :param identify: the public key that the peer has proved to have.
     :ivar metrics: by default, where nobody looks.
     :ivar limits: by default, none.
+    :ivar compression: for clients that want it; None if there is none.
     :ivar since: when it was made, by the clock.
     :ivar links: the connections that there are.
     """
@@ -218,7 +233,9 @@ class ServerFactory(Factory):
         identify: Callable[[Any], bytes] = peer_public_key,
         metrics: WireMetrics | None = None,
         limits: Limits | None = None,
+        compression: Compression | None = None,
     ) -> None:
+        self.compression = compression
         self.limits = limits or Limits(clock)
         self.limits.passed = self._count_bytes
         self.since = clock.seconds()

@@ -20,7 +20,9 @@ from realize.config import DirectorySettings
 from realize.net.keys import public_bytes
 from realize.store.directory import LocalDirectory
 from realize.store.interface import Destination, Source
+from realize.store.work import WorkPool
 from realize.wire.commands import Granted
+from realize.wire.compression import Compression
 from realize.wire.remote import Connection, connect
 from realize.wire.server import ServerFactory
 from tests.support.threads import QueueReactor
@@ -134,7 +136,7 @@ class MemoryPair(RemotePair):
 class TlsPair(RemotePair):
     """
     Over TLS on the loopback interface, with a real reactor of its own, which turns
-    while something is waited for.
+    while something is waited for.  All content that shrinks is compressed on the way.
     """
 
     def __init__(self, make_threads: Any) -> None:
@@ -145,7 +147,9 @@ class TlsPair(RemotePair):
         server_key = Ed25519PrivateKey.generate()
         client_key = Ed25519PrivateKey.generate()
         service.peers = {public_bytes(client_key): PEER}
-        self._factory = ServerFactory(service, clock)
+        self._threads = WorkPool(clock, name="zstd")
+        compression = Compression(self._threads, "always", smallest=1)
+        self._factory = ServerFactory(service, clock, compression=compression)
         listening = self._factory.listening(server_key)
         self._port = clock.listenTCP(0, listening, interface="127.0.0.1")
         self.connection = self.run(
@@ -158,6 +162,7 @@ class TlsPair(RemotePair):
                 public_bytes(server_key),
                 LAPTOP[:16],
                 clock,
+                compression=compression,
             )
         )
 
@@ -183,4 +188,5 @@ class TlsPair(RemotePair):
         self.run(self._factory.stop())
         self.wait(maybeDeferred(self._port.stopListening))
         self.close_directories()
+        self._threads.close()
         self._turning.removeAll()

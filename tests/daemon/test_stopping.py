@@ -12,6 +12,8 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
 from realize.daemon.service import STOP_DEADLINE, Daemon
+from realize.store.work import WorkPool
+from tests.support.threads import InlineReactor, InlineThreads
 
 
 @define
@@ -100,7 +102,8 @@ def stopping() -> tuple[Parts, Clock, list[object]]:
     outcome: list[object] = []
     measuring: Any = Measuring(parts)
     keeping: Any = Keeping(parts)
-    daemon = Daemon(clock, parts, parts, [parts], measuring, keeping)
+    threads: Any = WorkPool(InlineReactor(), InlineThreads())  # type: ignore[arg-type]
+    daemon = Daemon(clock, parts, parts, threads, [parts], measuring, keeping)
     daemon.running = True
     daemon.stopService().addBoth(outcome.append)
     return parts, clock, outcome

@@ -18,6 +18,7 @@ from realize.config import Config
 from realize.daemon.monitoring import Monitoring
 from realize.observe.limit_metrics import LimitMetrics
 from realize.observe.metrics import (
+    CompressionMetrics,
     ConnectionMetrics,
     DirectoryMetrics,
     ProgramMetrics,
@@ -49,6 +50,7 @@ def families() -> Iterator[Metric]:
     ProgramMetrics.create(registry)
     ConnectionMetrics.create(registry, ["laptop"])
     command_metrics(registry, "answer")
+    CompressionMetrics.create(registry)
     LimitMetrics.create(registry, ["laptop"])
     DirectoryMetrics.create(registry, ["inbox"])
     MoveMetrics.create(registry, "local", "archive:inbox").ended(0, 1.0, 2.0, 2.0)

@@ -11,13 +11,14 @@ from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol
 from twisted.internet.protocol import Factory
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 
 from realize.net.throttled import Shared, ThrottledFactory
 from realize.observe.levels import Levels
 from realize.observe.recorder import LOCAL, Party
 from realize.store.interface import Destination, Source
 from realize.wire.commands import Granted
+from realize.wire.compression import Compression, Mode
 from realize.wire.remote import ClientLink, Connection
 from realize.wire.server import ServerFactory, ServerLink
 from realize.wire.status import DirectoryStatus
@@ -136,19 +137,47 @@ class MemoryService:
         )
 
 
+@define
+class Soon:
+    """
+    Workers without threads: the work is done at the next turn of a clock.
+    """
+
+    clock: Clock
+
+    def run(self, function: Callable[..., T], *args: Any) -> Deferred[T]:
+        """
+        Do it soon.
+        """
+        return deferLater(self.clock, 0, function, *args)
+
+
 class Net:
     """
     A server in memory, and whoever connects to it.
 
+    :param server_can: whether the server compresses if a client asks for it.
+    :param client_wants: how clients want content to be compressed; by default they
+        know nothing of that.
     :ivar clock: what everybody waits by.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, server_can: bool = False, client_wants: Mode | None = None
+    ) -> None:
         self.clock = Clock()
+        workers = Soon(self.clock)
+        self._compression = (
+            Compression(workers, client_wants, smallest=1) if client_wants else None
+        )
+        compression = Compression(workers, smallest=1) if server_can else None
         self.service = MemoryService(self.clock)
         self._keys: dict[Any, bytes] = {}
         self.factory = ServerFactory(
-            self.service, self.clock, identify=self._keys.__getitem__
+            self.service,
+            self.clock,
+            identify=self._keys.__getitem__,
+            compression=compression,
         )
 
     def client(
@@ -163,7 +192,9 @@ class Net:
         """
         A client, connected and (unless not to be pumped) welcomed.
         """
-        link = kind(self.clock, "archive", "OWN-KEY", token)
+        link = kind(
+            self.clock, "archive", "OWN-KEY", token, compression=self._compression
+        )
         server = self.factory.buildProtocol(Stranger())
         ends = (
             self._throttled(link),

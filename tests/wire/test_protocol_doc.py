@@ -21,6 +21,7 @@ from realize.paths import MAX_COMPONENTS, MAX_PATH
 from realize.peers import DEFAULT_PORT
 from realize.wire import (
     commands,
+    compression,
     flow,
     link,
     payload,
@@ -28,6 +29,7 @@ from realize.wire import (
     server,
     status,
     waiting,
+    zstd,
 )
 
 TEXT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text("utf-8")
@@ -184,6 +186,8 @@ def test_no_other_records():
         f"beside them {model.MAX_BATCH_HOLES:,} bytes of holes",
         f"a hole of at most {model.MAX_BATCH_HOLES:,} bytes",
         f"At most {model.MAX_RUNS:,}; empty means",
+        f"a window of at most {zstd.MAX_WINDOW:,} bytes",
+        f"the key `{compression.ZSTD.decode()}` beside",
         f"come with offers are at most {commands.MAX_DIRECTORIES:,}",
         f"the first {model.PREFIX_STEP:,} bytes",
         f"BLAKE3, {model.DIGEST_SIZE} bytes",

@@ -1,0 +1,222 @@
+"""
+Connections on which content crosses compressed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.protocols.amp import AmpBox
+
+from realize.errors import PeerGone
+from realize.model import Piece, Range
+from realize.wire.commands import Greeting
+from realize.wire.compression import Mode
+from realize.wire.payload import MAX_PAYLOAD, pack
+from tests.support.slow import QuickStore
+from tests.support.wire import Net, now
+from tests.wire.test_link import open_both, piece, use
+
+TEXT = b"never lost, " * 5000
+BOMB = zstandard.ZstdCompressor().compress(bytes(2**26))
+
+
+def make_net(client_wants: Mode | None, server_can: bool = True) -> Net:
+    """
+    A server with one directory.
+    """
+    net = Net(server_can, client_wants)
+    net.service.offer("inbox")
+    return net
+
+
+@settings(deadline=None, max_examples=40)
+@given(data=st.data())
+def test_order_and_content(data):
+    """
+    In pieces of any size, whatever shrinks and whatever does not: writes are begun in
+    their order, and both directions bring what was sent.
+    """
+    net = make_net("always")
+    store = use(net, QuickStore())
+    sizes = st.one_of(st.integers(1, 40), st.integers(1, 70_000))
+    client = net.client(segment=lambda: data.draw(sizes, "segment"))
+    source, destination = open_both(client)
+    lengths = data.draw(
+        st.lists(st.one_of(st.integers(0, 40), st.integers(0, 200_000)), max_size=6)
+    )
+    asked: list[Deferred[Any]] = []
+    for number, length in enumerate(lengths):
+        content = (b"%16d" % number + bytes(length))[:length]
+        asked.append(client.begin(destination.write(*piece(content))))
+        asked.append(client.begin(source.read([Range(b"x", b"i", 0, length)])))
+    client.wires.pump()
+    assert [each[2] for each in store.begun if each[0] == "write"] == lengths
+    for number, each in enumerate(store.begun[::2]):
+        assert each[3] == (b"%16d" % number)[: each[2]]
+    reads = [now(each) for each in asked[1::2]]
+    assert [len(content) for _, content in reads] == lengths
+    assert client.server._intake._unread == client.server._intake._in_progress == 0
+
+
+@pytest.mark.parametrize(
+    ("client_wants", "server_can", "shrinks"),
+    [
+        ("always", True, True),
+        ("always", False, False),
+        ("never", True, False),
+        ("auto", True, False),
+        (None, True, False),
+        (None, False, False),
+    ],
+)
+def test_agreed(client_wants, server_can, shrinks):
+    """
+    Only if both can and the client wants it; one that knows nothing of it, of an older
+    version, is understood and left alone.
+    """
+    net = make_net(client_wants, server_can)
+    use(net, QuickStore())
+    client = net.client()
+    source, destination = open_both(client)
+    sent, received = client.link.throttled.sent, client.link.throttled.received
+    client.run(destination.write(*piece(TEXT)))
+    client.run(source.read([Range(b"x", b"i", 0, len(TEXT))]))
+    assert (client.link.throttled.sent - sent < len(TEXT) // 2) == shrinks
+    assert (client.link.throttled.received - received < len(TEXT) // 2) == shrinks
+
+
+def test_a_limit_turns_it_on():
+    """
+    ``auto`` knows of a limit on what it sends.
+    """
+    net = make_net("auto")
+    use(net, QuickStore())
+    client = net.client()
+    _source, destination = open_both(client)
+    client.link.throttled.own.send.claim("user", 10_000_000)
+    sent = client.link.throttled.sent
+    writing = client.begin(destination.write(*piece(TEXT)))
+    client.wires.pump()
+    net.clock.advance(1)
+    client.wires.pump()
+    now(writing)
+    assert client.link.throttled.sent - sent < len(TEXT) // 2
+
+
+def test_greeting_of_an_older_version():
+    """
+    It has no features, and is a greeting all the same.
+    """
+    old = msgspec.msgpack.encode(["realize/0.1", [], MAX_PAYLOAD, 64])
+    assert msgspec.msgpack.decode(old, type=Greeting).features == []
+
+
+def test_goodbye_is_heard():
+    """
+    What waits to be compressed does not keep back why a connection is closed.
+    """
+    net = make_net("always")
+    use(net, QuickStore())
+    client = net.client()
+    source, _destination = open_both(client)
+    asked = client.begin(source.read([Range(b"x", b"i", 0, len(TEXT))]))
+    heard: list[Any] = []
+    asked.addErrback(heard.append)
+
+    client.wires._deliver(client.wires.client_end, client.wires.server_end)
+    assert client.server._outgoing.waiting
+    client.server.say_goodbye("the service is stopping", again=True)
+    client.wires.pump()
+    assert not client.server._outgoing.waiting
+    assert client.link._why is not None
+    assert "the service is stopping" in str(client.link._why)
+
+
+def compressed_box(data: bytes, claimed: int, frame: bytes | None = None) -> bytes:
+    """
+    A write whose data is compressed, or said to be.
+    """
+    packed = pack([Piece(b"x", 0, len(data))], data)
+    if frame is None:
+        frame = zstandard.ZstdCompressor().compress(data)
+    box = AmpBox(
+        _command=b"Write",
+        _ask=b"t1",
+        store=b"2",
+        payload=b"%d" % (len(packed.head) + len(frame)),
+        zstd=b"%d" % claimed,
+    )
+    return box.serialize() + packed.head + frame
+
+
+@pytest.mark.parametrize(
+    ("sends", "server_can"),
+    [
+        (compressed_box(TEXT, len(TEXT) - 1), True),
+        (compressed_box(TEXT, len(TEXT) + 1), True),
+        (compressed_box(TEXT, 0), True),
+        (compressed_box(TEXT, MAX_PAYLOAD + 1), True),
+        (compressed_box(TEXT, len(TEXT), b"nothing of that kind"), True),
+        (compressed_box(TEXT, 100, BOMB), True),
+        (compressed_box(TEXT, len(TEXT)), False),
+        (AmpBox(_command=b"Alive", zstd=b"10").serialize(), True),
+        (
+            compressed_box(TEXT, len(TEXT)).replace(
+                b"zstd\0\5%d" % len(TEXT), b"zstd\0\5-1234"
+            ),
+            True,
+        ),
+    ],
+    ids=[
+        "more",
+        "less",
+        "nothing",
+        "too much",
+        "garbage",
+        "bomb",
+        "not agreed on",
+        "no payload",
+        "no number",
+    ],
+)
+def test_hostile(sends, server_can):
+    """
+    The connection is closed, and the store has seen nothing.
+    """
+    net = make_net("always", server_can)
+    store = use(net, QuickStore())
+    client = net.client()
+    open_both(client)
+    client.server.dataReceived(sends)
+    client.wires.pump()
+    assert client.server.ended
+    assert store.begun == []
+    with pytest.raises(PeerGone):
+        client.run(client.connection().open_source("inbox"))
+
+
+def test_reading_stops_while_much_arrives():
+    """
+    A peer that sends faster than this end decompresses fills no memory.
+    """
+    net = make_net("always")
+    store = use(net, QuickStore())
+    client = net.client()
+    open_both(client)
+    box = compressed_box(TEXT, len(TEXT))
+    client.server.dataReceived(box)
+    transport = client.wires.server_end
+    assert transport.reading
+    for _ in range(2 * MAX_PAYLOAD // 65536):
+        if transport.reading:
+            client.server.dataReceived(bytes(65536))
+    assert not transport.reading
+    assert len(client.server._boxes) <= MAX_PAYLOAD + 65536
+    assert store.begun == []
