@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from attrs import field, frozen
+import msgspec
 
 from realize.errors import UnsafePath
 
@@ -28,8 +28,7 @@ HIDDEN_PREFIX: Final = b".realize-moved-"
 _HIDDEN = re.compile(re.escape(HIDDEN_PREFIX) + rb"[0-9a-f]{16}\Z")
 
 
-@frozen
-class RelativePath:
+class RelativePath(msgspec.Struct, frozen=True, gc=False):
     """
     A canonical path below a directory; the only way from a received name to a file.
 
@@ -40,7 +39,7 @@ class RelativePath:
     """
 
     raw: bytes
-    parts: tuple[bytes, ...] = field(repr=False, eq=False)
+    parts: tuple[bytes, ...]
 
     @classmethod
     def parse(cls, raw: bytes) -> RelativePath:

@@ -42,6 +42,7 @@ from realize.store.adopt import Adoption
 from realize.store.commit import Commits, Entry, WrittenEntry
 from realize.store.incoming import Incoming, IncomingFiles
 from realize.store.interface import Source
+from realize.store.kept import DirectoriesInTurn
 from realize.store.offers import Offers, destination_path
 from realize.store.partial import Partial
 from realize.store.present import held, open_present, proven
@@ -264,10 +265,14 @@ class LocalDestination:
         self._root.check()
         results: list[Written | Failure] = []
         position = 0
-        with self._files.using({piece.path for piece in pieces}):
+        with (
+            self._files.using({piece.path for piece in pieces}),
+            self._root.directories() as directories,
+        ):
             for piece in pieces:
                 end = position + piece.carried
-                results.append(self._write_one(piece, payload[position:end]))
+                data = payload[position:end]
+                results.append(self._write_one(piece, data, directories))
                 position = end
         self._recorder.written(
             (piece.path, piece.length)
@@ -276,8 +281,12 @@ class LocalDestination:
         )
         return results
 
-    def _write_one(self, piece: Piece, data: memoryview) -> Written | Failure:
-        return self._attempt(piece.path, lambda file: self._take(file, piece, data))
+    def _write_one(
+        self, piece: Piece, data: memoryview, directories: DirectoriesInTurn
+    ) -> Written | Failure:
+        return self._attempt(
+            piece.path, lambda file: self._take(file, piece, data, directories)
+        )
 
     def _attempt(
         self, path: bytes, write: Callable[[Incoming], int]
@@ -298,7 +307,13 @@ class LocalDestination:
             self._recorder.failed(file.path, file.failure.error)
         return file.failure
 
-    def _take(self, file: Incoming, piece: Piece, data: memoryview) -> int:
+    def _take(
+        self,
+        file: Incoming,
+        piece: Piece,
+        data: memoryview,
+        directories: DirectoriesInTurn,
+    ) -> int:
         length = sum(piece.runs) if piece.runs else len(data)
         if (
             length != piece.length
@@ -311,13 +326,13 @@ class LocalDestination:
             )
         partial = file.partial
         if piece.keep:
-            partial = partial or self._open(file, Partial.resume)
+            partial = partial or self._open(file, Partial.resume, directories)
             partial.keep(piece.offset, piece.keep)
             self._files.promise(file, partial.stored)
             return partial.size
         if piece.offset == 0:
             if partial is None:
-                partial = self._open(file, Partial.begin)
+                partial = self._open(file, Partial.begin, directories)
             else:
                 partial.restart()
             self._files.promise(file, 0)
@@ -368,26 +383,28 @@ class LocalDestination:
         anew = bool(patch.steps) and patch.steps[0].offset == 0
         begin = 0 if anew or partial is None else partial.size
         check_patch(patch, payload, begin, file.size)
-        if partial is None:
-            partial = self._open(file, Partial.begin)
-        elif anew:
-            partial.restart()
-        self._files.promise(file, partial.stored)
-        with (
-            self._root.directory(file.directory) as directory,
-            open_present(directory, file.name, patch.version) as present,
-        ):
-            apply_patch(partial, present, patch.steps, payload)
+        with self._root.directories() as directories:
+            if partial is None:
+                partial = self._open(file, Partial.begin, directories)
+            elif anew:
+                partial.restart()
+            self._files.promise(file, partial.stored)
+            directory = directories.descriptor(file.directory)
+            with open_present(directory, file.name, patch.version) as present:
+                apply_patch(partial, present, patch.steps, payload)
         return self._grown(file, partial, begin, partial.size - begin)
 
     def _open(
-        self, file: Incoming, opening: Callable[[int, bytes], Partial]
+        self,
+        file: Incoming,
+        opening: Callable[[int, bytes], Partial],
+        directories: DirectoriesInTurn,
     ) -> Partial:
         self._commits.check(file.path, file.directory)
         if file.kept_out is not None:
             raise file.kept_out.error
-        with self._root.directory(file.directory) as directory:
-            return self._files.open(file, lambda: opening(directory, file.partial_name))
+        directory = directories.descriptor(file.directory)
+        return self._files.open(file, lambda: opening(directory, file.partial_name))
 
     # -- finish
 

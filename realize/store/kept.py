@@ -55,6 +55,49 @@ class DirectoryUse:
         self._kept.release(self._held)
 
 
+class DirectoriesInTurn:
+    """
+    For files that come directory by directory: holds the directory of the last one
+    until another is asked for, or the ``with`` block ends.
+    """
+
+    __slots__ = ("_fd", "_kept", "_path", "_use")
+
+    def __init__(self, kept: KeptDirectories) -> None:
+        self._kept = kept
+        self._use: DirectoryUse | None = None
+        self._path = b""
+        self._fd = -1
+
+    def __enter__(self) -> DirectoriesInTurn:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._leave()
+
+    def descriptor(self, path: bytes) -> int:
+        """
+        Of the directory that *path* led to when it was first asked for in turn; good
+        until the next call.
+        """
+        if self._use is None or path != self._path:
+            self._leave()
+            use = self._kept.use(path)
+            self._fd = use.__enter__()
+            self._use, self._path = use, path
+        return self._fd
+
+    def _leave(self) -> None:
+        use, self._use = self._use, None
+        if use is not None:
+            use.__exit__(None, None, None)
+
+
 class KeptDirectories:
     """
     The descriptors of the directories of one root that were used last.

@@ -17,6 +17,7 @@ from realize.errors import (
 )
 from realize.model import Directory, Failure, Held, Offer
 from realize.paths import (
+    HIDDEN_PREFIX,
     RelativePath,
     is_hidden_directory,
     is_partial,
@@ -25,6 +26,7 @@ from realize.paths import (
 )
 from realize.store.commit import Commits
 from realize.store.incoming import Incoming, IncomingFiles
+from realize.store.kept import DirectoriesInTurn
 from realize.store.partial import held_bytes
 from realize.store.present import held, look
 from realize.store.root import Root, disk_error
@@ -44,7 +46,9 @@ def destination_path(raw: bytes) -> RelativePath:
     :raises UnsafePath: not canonical, or a name that means something to this program.
     """
     path = RelativePath.parse(raw)
-    if is_partial(path.name) or any(map(is_hidden_directory, path.parts)):
+    if is_partial(path.name) or (
+        HIDDEN_PREFIX in raw and any(map(is_hidden_directory, path.parts))
+    ):
         raise UnsafePath(f"{printable(raw)}: such names are for unfinished work")
     return path
 
@@ -89,10 +93,13 @@ class Offers:
         free = self._root.free()
         modes = {each.path: each.mode for each in directories}
         results: list[Held | Failure] = []
-        with self._files.using([offer.path for offer in offers]):
+        with (
+            self._files.using([offer.path for offer in offers]),
+            self._root.directories() as turn,
+        ):
             for offer in offers:
                 try:
-                    results.append(self._take(offer, modes, free))
+                    results.append(self._take(offer, modes, free, turn))
                 except (PeerError, OSError) as error:
                     self._files.forget(offer.path)
                     results.append(_failure(error, offer))
@@ -107,10 +114,13 @@ class Offers:
         self._root.check()
         free = self._root.free()
         results: list[Held | Failure] = []
-        with self._files.using([offer.path for offer in offers]):
+        with (
+            self._files.using([offer.path for offer in offers]),
+            self._root.directories() as directories,
+        ):
             for offer in offers:
                 try:
-                    results.append(self._consider(offer, free))
+                    results.append(self._consider(offer, free, directories))
                 except (PeerError, OSError) as error:
                     results.append(_failure(error, offer))
         return results
@@ -151,14 +161,20 @@ class Offers:
             inherited = os.fstat(made).st_mode & stat.S_ISGID
             os.fchmod(made, mode | inherited)
 
-    def _take(self, offer: Offer, modes: Mapping[bytes, int], free: int) -> Held:
+    def _take(
+        self,
+        offer: Offer,
+        modes: Mapping[bytes, int],
+        free: int,
+        directories: DirectoriesInTurn,
+    ) -> Held:
         file = self._file(offer)
         self._commits.check(file.path, file.directory)
         try:
-            present, partial = self._look(file)
+            present, partial = self._look(file, directories)
         except NoSuchFile:
             self.make_directory(file.directory, modes)
-            present, partial = self._look(file)
+            present, partial = self._look(file, directories)
         file.size = offer.size
         file.failure = None
         file.leftover = file.partial is None and partial > 0
@@ -174,11 +190,13 @@ class Offers:
         self._files.announce(file)
         return held(present, partial)
 
-    def _consider(self, offer: Offer, free: int) -> Held:
+    def _consider(
+        self, offer: Offer, free: int, directories: DirectoriesInTurn
+    ) -> Held:
         file = self._file(offer)
         self._commits.check(file.path, file.directory)
         try:
-            present, partial = self._look(file)
+            present, partial = self._look(file, directories)
         except NoSuchFile:
             present, partial = None, 0
         if not _may_be_it(present, offer.size):
@@ -195,15 +213,18 @@ class Offers:
             file = Incoming.of(destination_path(offer.path), offer.size)
         return file
 
-    def _look(self, file: Incoming) -> tuple[os.stat_result | None, int]:
+    @staticmethod
+    def _look(
+        file: Incoming, directories: DirectoriesInTurn
+    ) -> tuple[os.stat_result | None, int]:
         """
         The present file, and bytes in the partial.
         """
-        with self._root.directory(file.directory) as directory:
-            present = look(directory, file.name)
-            if file.partial is not None:
-                return present, file.partial.size
-            return present, held_bytes(directory, file.partial_name)
+        directory = directories.descriptor(file.directory)
+        present = look(directory, file.name)
+        if file.partial is not None:
+            return present, file.partial.size
+        return present, held_bytes(directory, file.partial_name)
 
     def _kept_out(self, path: bytes, present: os.stat_result | None) -> Failure | None:
         if present is None or self._replace:

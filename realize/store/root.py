@@ -34,7 +34,7 @@ from realize.errors import (
 )
 from realize.model import Place
 from realize.paths import RelativePath, join, parent_of, printable
-from realize.store.kept import DirectoryUse, KeptDirectories
+from realize.store.kept import DirectoriesInTurn, DirectoryUse, KeptDirectories
 
 #: How a directory is opened, below a held descriptor.
 OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -164,6 +164,15 @@ class Root:
         :raises DiskError: for any other reason.
         """
         return self._kept.use(path)
+
+    def directories(self) -> DirectoriesInTurn:
+        """
+        Directories one after the other, for the length of a ``with`` block.
+
+        :meth:`~realize.store.kept.DirectoriesInTurn.descriptor` raises what
+        :meth:`directory` does.
+        """
+        return DirectoriesInTurn(self._kept)
 
     def forget(self, path: bytes) -> None:
         """
