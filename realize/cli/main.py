@@ -163,9 +163,10 @@ def run_reactor(start: Callable[[Any], Coroutine[Any, Any, int]]) -> int:
     from twisted.internet.defer import Deferred
     from twisted.python.failure import Failure
 
-    from realize.memory import keep_freed_memory
+    from realize.memory import collect_rarely, keep_freed_memory
 
     keep_freed_memory()
+    collect_rarely()
     LogChoice.of(click.get_current_context()).begin()
     running = cast("Reactor", reactor)
     results: list[int | Failure] = []

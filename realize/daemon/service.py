@@ -32,7 +32,7 @@ from realize.daemon.options import Options
 from realize.daemon.reloading import Reloading, check_directories
 from realize.daemon.upkeep import Upkeep
 from realize.errors import ConfigError, RealizeError
-from realize.memory import keep_freed_memory
+from realize.memory import collect_rarely, keep_freed_memory
 from realize.net.keys import load_private_key
 from realize.net.limits import Limits
 from realize.observe.events import STARTED, STOP_INCOMPLETE, STOPPED, STOPPING
@@ -213,6 +213,7 @@ class Daemon(Service):
         ignore_lease_signals()
         _raise_file_limit()
         keep_freed_memory()
+        collect_rarely()
         self._monitoring.start(self._access.directories.values())
         self._wire.limits.start()
         self._upkeep.start()

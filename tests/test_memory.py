@@ -1,0 +1,74 @@
+"""
+How the process handles memory.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+
+def run(script: str) -> str:
+    """
+    What a script prints in a process of its own.
+    """
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    ).stdout
+
+
+def test_threads_share_a_heap():
+    """
+    What one thread has freed serves the next one: no memory of its own appears.
+    """
+    heaps = run(
+        """
+        import threading
+        from realize.memory import keep_freed_memory
+        keep_freed_memory()
+        kept, go, ready = [], threading.Event(), threading.Barrier(5)
+        def work():
+            kept.append([bytearray(5000) for _ in range(100)])
+            ready.wait()
+            go.wait()
+        for _ in range(4):
+            threading.Thread(target=work).start()
+        ready.wait()
+        # An arena of a thread is a mapping of 64 MiB, most of it without permissions.
+        sizes = []
+        for line in open("/proc/self/maps"):
+            begin, end = (int(at, 16) for at in line.split()[0].split("-"))
+            if line.split()[1] == "---p":
+                sizes.append(end - begin)
+        go.set()
+        print(sum(size > 48 * 2**20 for size in sizes))
+        """
+    )
+    assert int(heaps) == 0
+
+
+def test_garbage_is_still_found():
+    """
+    Rarely, and what there was before is not looked at.
+    """
+    found = run(
+        """
+        import gc, weakref
+        from realize.memory import OBJECTS, collect_rarely
+        collect_rarely()
+        class Ring:
+            pass
+        ring = Ring()
+        ring.ring = ring
+        seen = weakref.ref(ring)
+        del ring
+        kept = [[] for _ in range(OBJECTS + 100)]
+        print(gc.get_freeze_count() > 1000, seen() is None)
+        """
+    )
+    assert found == "True True\n"
