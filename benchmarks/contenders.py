@@ -32,10 +32,12 @@ class Realize:
     The program itself: TLS, every file verified and durable.
 
     :ivar through: a command that runs both programs.
+    :ivar options: of the move.
     """
 
     name: str = "realize"
     through: Sequence[str] = ()
+    options: Sequence[str] = ()
 
     def missing(self) -> Sequence[str]:
         """
@@ -69,6 +71,7 @@ class Realize:
             destination,
             "--output",
             "quiet",
+            *self.options,
         ]
         setup.words += ["--config", str(file)] if job.direction != "local" else []
         return setup
@@ -105,16 +108,23 @@ class Realize:
 class RsyncDaemon:
     """
     rsync and its daemon: no encryption; durable only file by file, with ``--fsync``.
+
+    :ivar options: more of them.
     """
 
     fsync: bool = False
+    options: Sequence[str] = ()
 
     @property
     def name(self) -> str:
         """
-        With the option, where it is given.
+        With the options, where they are given.
         """
-        return f"rsync daemon{' --fsync' * self.fsync}"
+        return " ".join(["rsync daemon", *self._options])
+
+    @property
+    def _options(self) -> list[str]:
+        return [*(["--fsync"] * self.fsync), *self.options]
 
     def missing(self) -> Sequence[str]:
         """
@@ -140,7 +150,7 @@ class RsyncDaemon:
             "daemon", [*words, "--address=127.0.0.1", f"--port={port}"], port
         )
         url = f"rsync://127.0.0.1:{near}/files/"
-        setup.words = _rsync(job, url, *(["--fsync"] * self.fsync))
+        setup.words = _rsync(job, url, *self._options)
         return setup
 
 

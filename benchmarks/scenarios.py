@@ -20,6 +20,8 @@ from benchmarks.contenders import (
     RSYNC,
     RSYNC_FSYNC,
     RSYNC_SSH,
+    Realize,
+    RsyncDaemon,
 )
 from benchmarks.costs import COSTS
 from benchmarks.setup import Contender, Direction
@@ -104,6 +106,7 @@ class Sizes:
     inserted: int = MIB
     appended: int = 10 * MIB
     idle: int = 30
+    compress: int = 32 * MIB
 
 
 FULL: Final = Sizes()
@@ -122,6 +125,7 @@ SMOKE: Final = Sizes(
     inserted=MIB // 4,
     appended=MIB,
     idle=1,
+    compress=2 * MIB,
 )
 
 
@@ -167,6 +171,25 @@ def cases(sizes: Sizes) -> Iterator[Case]:
             delay=_FAR,
             contenders=(REALIZE, RSYNC, RSYNC_FSYNC, RSYNC_SSH),
         )
+    yield Case(
+        name="compress",
+        title="Programs and their text, limited to 5 MiB/s",
+        source=Recipe(
+            "compress",
+            lambda p: data.copy_files(Path(os.__file__).parent, p, sizes.compress),
+        ),
+        contenders=[
+            *(
+                Realize(
+                    f"realize --compress {mode}",
+                    options=("--throttle", "5M", "--compress", mode),
+                )
+                for mode in ("auto", "always", "never")
+            ),
+            RsyncDaemon(options=("--bwlimit=5m",)),
+            RsyncDaemon(options=("-z", "--bwlimit=5m")),
+        ],
+    )
     for recipe, title in ((large, "One large file"), (small, "Small files")):
         yield Case(
             name=f"costs {recipe.name}",
