@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from prometheus_client import CollectorRegistry, disable_created_metrics
 from twisted.internet.defer import DeferredList, maybeDeferred
@@ -27,9 +27,6 @@ from realize.peers import METRICS_PORT
 from realize.store.directory import LocalDirectory
 from realize.store.work import DiskThreads
 from realize.wire.server import WireMetrics
-
-#: Seconds between counts of the files under construction.
-PARTIALS_INTERVAL: Final = 1.0
 
 
 class Monitoring:
@@ -53,6 +50,7 @@ class Monitoring:
         self._directories = DirectoryMetrics.create(self.registry, config.directories)
         self._lag = Lag(self.program.lag, reactor)
         self._watches: list[tuple[LoopingCall, DiskThreads]] = []
+        self._watched: list[LocalDirectory] = []
         self._ports: list[IListeningPort] = []
 
     def records(self, directory: str, audit: AuditLog | None = None) -> Records:
@@ -77,15 +75,19 @@ class Monitoring:
         in_thread = partial(
             deferToThreadPool, self._reactor, self._reactor.getThreadPool()
         )
-        site = metrics_site(self.registry, in_thread, self._reactor)
+        site = metrics_site(
+            self.registry, in_thread, self._reactor, self._count_partials
+        )
         self._ports = open_ports(self._reactor, address, site, METRICS_PORT)
         return self._ports
 
     def start(self, directories: Iterable[LocalDirectory]) -> None:
         """
-        Begin to measure.
+        Begin to measure; how late the reactor is only where somebody can see it, so
+        that a daemon without work sleeps.
         """
-        self._lag.start()
+        if self._ports:
+            self._lag.start()
         self.watch(directories)
 
     def watch(self, directories: Iterable[LocalDirectory]) -> None:
@@ -93,7 +95,8 @@ class Monitoring:
         Look after these directories, and no longer after those before.
         """
         self._unwatch()
-        for directory in directories:
+        self._watched = list(directories)
+        for directory in self._watched:
             threads = DiskThreads(0, 1, f"{directory.name} health")
             threads.start()
             in_thread = partial(deferToThreadPool, self._reactor, threads)
@@ -101,15 +104,13 @@ class Monitoring:
             loop.clock = self._reactor
             loop.start(INTERVAL)
             self._watches.append((loop, threads))
-            counting = LoopingCall(self._count_partials, directory)
-            counting.clock = self._reactor
-            counting.start(PARTIALS_INTERVAL)
-            self._watches.append((counting, threads))
 
-    def _count_partials(self, directory: LocalDirectory) -> None:
-        sizes = [have for _path, _size, have, _peer in directory.under_construction()]
-        self._directories.partial_files.labels(directory.name).set(len(sizes))
-        self._directories.partial_bytes.labels(directory.name).set(sum(sizes))
+    def _count_partials(self) -> None:
+        for directory in self._watched:
+            partials = directory.under_construction()
+            sizes = [have for _path, _size, have, _peer in partials]
+            self._directories.partial_files.labels(directory.name).set(len(sizes))
+            self._directories.partial_bytes.labels(directory.name).set(sum(sizes))
 
     def _unwatch(self) -> None:
         watches, self._watches = self._watches, []

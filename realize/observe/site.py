@@ -50,15 +50,23 @@ class MetricsResource(Resource):
     Every other path is answered 401, other methods 405.
 
     :param in_thread: where the page is made, so that the reactor is not held up.
+    :param refresh: called before each page, in the reactor's thread: takes the values
+        that nobody keeps up to date.
     """
 
     isLeaf = True
     log = make_logger()
 
-    def __init__(self, registry: CollectorRegistry, in_thread: InThread) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        in_thread: InThread,
+        refresh: Callable[[], object],
+    ) -> None:
         super().__init__()
         self._registry = registry
         self._in_thread = in_thread
+        self._refresh = refresh
 
     def render(self, request: Request) -> bytes | int:
         """
@@ -85,6 +93,7 @@ class MetricsResource(Resource):
             return gzip.compress(text, compresslevel=1) if compress else text
 
         try:
+            self._refresh()
             body = await self._in_thread(page)
         except Exception:  # noqa: BLE001  # any collector may fail in any way
             failure = Failure()
@@ -185,12 +194,16 @@ class _BoundedFactory(WrappingFactory[_BoundedConnection]):
 
 
 def metrics_site(
-    registry: CollectorRegistry, in_thread: InThread, clock: IReactorTime
+    registry: CollectorRegistry,
+    in_thread: InThread,
+    clock: IReactorTime,
+    refresh: Callable[[], object] = lambda: None,
 ) -> IProtocolFactory:
     """
     The factory to listen with.
 
     :param in_thread: runs a function in a thread and answers with its result.
+    :param refresh: as of :class:`MetricsResource`.
     """
-    page = MetricsResource(registry, in_thread)
+    page = MetricsResource(registry, in_thread, refresh)
     return _BoundedFactory(_QuietSite(page, requestFactory=_BodilessRequest), clock)

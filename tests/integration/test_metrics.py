@@ -271,6 +271,30 @@ def test_a_move_is_seen_at_both_ends(world: World, metrics_port: int) -> None:
     assert samples(text, "realize_file_bytes_total")[("read", "inbox")] == arrived
 
 
+def test_what_is_under_construction_is_counted(world: World, metrics_port: int) -> None:
+    """
+    When the page is asked for: files with a partial, and the bytes in it.
+    """
+    source = world.folder / "source"
+    source.mkdir()
+    (source / "large").write_bytes(os.urandom(50_000_000))
+    process = world.begin("source", "nas:inbox", "--throttle=2M")
+
+    def under_construction() -> tuple[float, float]:
+        text = get(metrics_port).body.decode()
+        return (
+            samples(text, "realize_partial_files")[("inbox",)],
+            samples(text, "realize_partial_bytes")[("inbox",)],
+        )
+
+    wait_until(lambda: under_construction()[1] > 0, "seen")
+    assert under_construction()[0] == 1
+    process.terminate()
+    process.terminate()
+    process.communicate(timeout=PATIENCE)
+    wait_until(lambda: under_construction() == (0, 0), "over")
+
+
 def test_refusals_are_counted_by_reason(world: World, metrics_port: int) -> None:
     """
     A stranger, and something that does not speak TLS.
