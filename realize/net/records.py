@@ -11,18 +11,17 @@ Only the two loops that move bytes are replaced.  The handshake, closing, produc
 and the gathering of small writes are Twisted's.
 
 pyOpenSSL's ``recv`` allocates and copies each record and looks for an error after it,
-which takes as long as decrypting.  So the loop here calls ``SSL_read`` itself, and
-leaves to pyOpenSSL what a result that is no number of bytes means.
+which takes as long as decrypting.  So :class:`_Direct` calls ``SSL_read`` itself, and
+leaves to pyOpenSSL what a result that is no number of bytes means.  Where pyOpenSSL is
+not made as that expects, ``recv`` it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Final, cast
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NoReturn, cast
 
 from OpenSSL import SSL
-from OpenSSL._util import ffi as _ffi
-from OpenSSL._util import lib as _lib
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime, ITransport
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
@@ -34,6 +33,65 @@ PLAIN: Final = 256 * 1024
 #: Bytes of records that are handed to the transport at once; a larger write becomes
 #: several of them.
 ENCRYPTED: Final = 272 * 1024
+
+#: Most bytes in a record.
+_RECORD: Final = 16 * 1024
+
+#: Decrypts what has arrived on a connection and appends it to a list, until pyOpenSSL
+#: has an error to raise, be it that there is no more.
+Decrypt = Callable[[SSL.Connection, list[bytes]], NoReturn]
+
+
+def _plain(tls: SSL.Connection, pieces: list[bytes]) -> NoReturn:
+    """
+    :data:`Decrypt` with what pyOpenSSL documents.
+    """
+    while True:
+        pieces.append(tls.recv(_RECORD))
+
+
+class _Direct:
+    """
+    :data:`Decrypt` with what lies below pyOpenSSL.
+
+    :raises ImportError, AttributeError: it is made in another way.
+    """
+
+    def __init__(self) -> None:
+        from OpenSSL._util import ffi, lib
+
+        self._read: Any = lib.SSL_read
+        self._copy: Any = ffi.buffer
+        # Used by one connection after the other; nothing of it beyond one call.
+        self._into: Any = ffi.new("char[]", PLAIN)
+
+    def __call__(self, tls: SSL.Connection, pieces: list[bytes]) -> NoReturn:
+        read, into, ssl = self._read, self._into, tls._ssl
+        while True:
+            have, count = 0, 1
+            while count > 0 and have < PLAIN:
+                count = read(ssl, into + have, PLAIN - have)
+                have += max(count, 0)
+            if have:
+                pieces.append(self._copy(into, have)[:])
+            if count <= 0:
+                tls._raise_ssl_error(ssl, count)
+                raise AttributeError("an error that pyOpenSSL does not know")
+
+
+def decrypting() -> Decrypt:
+    """
+    The quickest way to decrypt that works with this pyOpenSSL.
+    """
+    trial, pieces = SSL.Connection(SSL.Context(SSL.TLS_METHOD)), list[bytes]()
+    trial.set_connect_state()
+    try:
+        direct = _Direct()
+        direct(trial, pieces)
+    except SSL.WantReadError:
+        return direct
+    except (ImportError, AttributeError, TypeError, SSL.Error):
+        return _plain
 
 
 class BulkTLSTransport(BufferingTLSTransport):
@@ -53,7 +111,7 @@ class BulkTLSTransport(BufferingTLSTransport):
         Unlike elsewhere they may be views.  Nothing of them is used after the return.
         """
         self._aggregator.flush()
-        if self.disconnecting and self._producer is None:
+        if self._lostTLSConnection or (self.disconnecting and self._producer is None):
             return
         for piece in sequence:
             self._encrypt(piece)
@@ -99,21 +157,11 @@ class BulkTLSTransport(BufferingTLSTransport):
         """
         if self._lostTLSConnection:
             return
-        tls, into = self._tlsConnection, self.factory.plain
-        ssl, room = tls._ssl, len(into)
         pieces: list[bytes] = []
         ended = False
         failure: Failure | None = None
         try:
-            while True:
-                have, count = 0, 1
-                while count > 0 and have < room:
-                    count = _lib.SSL_read(ssl, into + have, room - have)
-                    have += max(count, 0)
-                if have:
-                    pieces.append(_ffi.buffer(into, have)[:])
-                if count <= 0:
-                    tls._raise_ssl_error(ssl, count)
+            self.factory.decrypt(self._tlsConnection, pieces)
         except SSL.WantReadError:
             pass
         except SSL.ZeroReturnError:
@@ -134,8 +182,7 @@ class BulkTLSFactory(TLSMemoryBIOFactory):
     """
     Makes the TLS layers of connections.
 
-    :ivar plain: where they decrypt to, one after the other; nothing of it is used
-        beyond one call.
+    :ivar decrypt: how they decrypt what arrives.
     """
 
     protocol = BulkTLSTransport
@@ -148,4 +195,4 @@ class BulkTLSFactory(TLSMemoryBIOFactory):
         clock: IReactorTime,
     ) -> None:
         super().__init__(creator, is_client, wrapped, clock)
-        self.plain = _ffi.new("char[]", PLAIN)
+        self.decrypt = decrypting()

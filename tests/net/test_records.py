@@ -4,7 +4,8 @@ Bulk bytes through TLS: real TLS, in memory, with everything that can come betwe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -19,8 +20,9 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from realize.net import records
 from realize.net.keys import public_bytes
-from realize.net.records import PLAIN
+from realize.net.records import PLAIN, decrypting
 from realize.net.tls import client_factory, server_factory
 from tests.support.transports import Connected
 
@@ -29,6 +31,53 @@ RECORD = 16 * 1024
 
 KEY = Ed25519PrivateKey.generate()
 CONTENT = bytes(range(256)) * 1024 + b"more than is decrypted at once"
+
+
+@pytest.fixture(autouse=True, scope="module", params=["direct", "plain"])
+def how(request: pytest.FixtureRequest) -> Iterator[None]:
+    """
+    Everything here holds whether pyOpenSSL is used as it is documented, or otherwise.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "plain":
+            patch.setattr(records, "decrypting", lambda: records._plain)
+        yield
+
+
+def test_direct_where_it_works() -> None:
+    """
+    With the pyOpenSSL that is installed it does.
+    """
+    assert isinstance(decrypting(), records._Direct)
+
+
+def _quiet(_self: object, _ssl: object, _result: int) -> None:
+    pass
+
+
+def _longer(_self: object, _ssl: object, _result: int, _more: object) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda patch: patch.setitem(sys.modules, "OpenSSL._util", None),
+        lambda patch: patch.setitem(sys.modules, "OpenSSL._util", object()),
+        lambda patch: patch.delattr(SSL.Connection, "_raise_ssl_error"),
+        lambda patch: patch.setattr(SSL.Connection, "_raise_ssl_error", _quiet),
+        lambda patch: patch.setattr(SSL.Connection, "_raise_ssl_error", _longer),
+    ],
+    ids=["no module", "no names", "no method", "nothing raised", "other arguments"],
+)
+def test_documented_where_it_does_not(
+    monkeypatch: pytest.MonkeyPatch, change: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    """
+    A pyOpenSSL that is made in another way is slower, and no more.
+    """
+    change(monkeypatch)
+    assert decrypting() is records._plain
 
 
 class End(Protocol):
@@ -224,6 +273,20 @@ def test_nothing_is_written_after_the_end() -> None:
     connected.pump()
     wires.client.transport.writeSequence([b"unsaid"])
     assert wires.server.received == b"said"
+
+
+def test_nothing_is_written_to_who_has_left() -> None:
+    """
+    What is written after the other end has closed the connection is dropped.
+    """
+    wires = Wires()
+    connected = wires.connect()
+    wires.server.transport.loseConnection()
+    connected.pump()
+    assert wires.client.lost is not None
+    wires.client.transport.writeSequence([b"unheard"])
+    wires.client.transport.write(b"unheard")
+    assert wires.server.received == b""
 
 
 @pytest.mark.parametrize("good", [b"", CONTENT])
