@@ -262,7 +262,7 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
             self._sent = now  # what waits there is a sign of life, once it gets through
         if now - self._sent >= ALIVE_AFTER:
             self.callRemote(commands.Alive)
-        if self._intake.paused:
+        if self._intake.paused or self._swollen:
             self.heard = now
         if now - self.heard >= SILENCE:
             self.abort(PeerGone(f"{self.peer}: nothing heard for {SILENCE} s"))
@@ -274,6 +274,8 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
 
     def dataReceived(self, data: bytes) -> None:
         self.heard = self.clock.seconds()
+        if self.ended:
+            return  # closing takes seconds, in which a peer could send gigabytes
         if self._box is None:
             self._boxes += data
         else:
@@ -284,8 +286,9 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
             if len(self._pieces) == _MAX_PIECES:
                 self._pieces = [b"".join(self._pieces)]
         if self._decompressing:
-            if len(self._boxes) > MAX_PAYLOAD and not self._swollen:
-                # Threads always get on, so nobody waits for each other here.
+            if len(self._boxes) > MAX_PAYLOAD:
+                # Threads always get on, so nobody waits for each other here.  Paused
+                # with each piece: the intake may have resumed reading meanwhile.
                 self._swollen = True
                 cast(Any, self.transport).pauseProducing()
             return
@@ -357,6 +360,7 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
         self.ampBoxReceived(box)
         if self._swollen:
             self._swollen = False
+            self.heard = self.clock.seconds()
             if not self._intake.paused:
                 cast(Any, self.transport).resumeProducing()
         self._parse()

@@ -4,11 +4,13 @@ Connections on which content crosses compressed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
 import zstandard
+from attrs import define, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
@@ -18,9 +20,10 @@ from realize.errors import PeerGone
 from realize.model import Piece, Range
 from realize.wire.commands import Greeting
 from realize.wire.compression import Mode
+from realize.wire.link import ALIVE_AFTER, SILENCE
 from realize.wire.payload import MAX_PAYLOAD, pack
 from tests.support.slow import QuickStore
-from tests.support.wire import Net, now
+from tests.support.wire import Client, Net, now
 from tests.wire.test_link import open_both, piece, use
 
 TEXT = b"never lost, " * 5000
@@ -202,21 +205,66 @@ def test_hostile(sends, server_can):
         client.run(client.connection().open_source("inbox"))
 
 
+@define
+class Stuck:
+    """
+    Workers that have not got round to it.
+    """
+
+    answers: list[Deferred[Any]] = field(factory=list)
+
+    def run(self, _function: Callable[..., Any], *_args: Any) -> Deferred[Any]:
+        """
+        Maybe later.
+        """
+        self.answers.append(Deferred())
+        return self.answers[-1]
+
+
+def swell(client: Client) -> int:
+    """
+    Send a server more and more behind a payload that is being decompressed; as much
+    as it reads, and how much that was.
+    """
+    transport = client.wires.server_end
+    sent = 0
+    while transport.reading and sent < 2 * MAX_PAYLOAD:
+        client.server.dataReceived(bytes(65536))
+        sent += 65536
+    return sent
+
+
 def test_reading_stops_while_much_arrives():
     """
-    A peer that sends faster than this end decompresses fills no memory.
+    A peer that sends faster than this end decompresses fills no memory, whatever else
+    has reading resumed.
     """
     net = make_net("always")
     store = use(net, QuickStore())
     client = net.client()
     open_both(client)
-    box = compressed_box(TEXT, len(TEXT))
-    client.server.dataReceived(box)
-    transport = client.wires.server_end
-    assert transport.reading
-    for _ in range(2 * MAX_PAYLOAD // 65536):
-        if transport.reading:
-            client.server.dataReceived(bytes(65536))
-    assert not transport.reading
-    assert len(client.server._boxes) <= MAX_PAYLOAD + 65536
+    client.server.dataReceived(compressed_box(TEXT, len(TEXT)))
+    assert MAX_PAYLOAD < swell(client) <= MAX_PAYLOAD + 65536
+    client.wires.server_end.resumeProducing()
+    assert swell(client) == 65536
+    assert len(client.server._boxes) <= MAX_PAYLOAD + 2 * 65536
     assert store.begun == []
+
+
+def test_alive_while_reading_is_stopped():
+    """
+    Who does not read, because so much waits behind what is being decompressed, does
+    not take the other end for dead.
+    """
+    net = make_net("always")
+    client = net.client()
+    compression = client.server._compression
+    assert compression is not None
+    compression.workers = workers = Stuck()
+    client.server.dataReceived(compressed_box(TEXT, len(TEXT)))
+    swell(client)
+    for _ in range(2 * SILENCE // ALIVE_AFTER):
+        net.clock.advance(ALIVE_AFTER)
+    assert not client.server.ended
+    workers.answers[0].callback(pack([Piece(b"x", 0, len(TEXT))], TEXT).head + TEXT)
+    assert client.server.ended  # what waited were zeros, which are no box

@@ -213,6 +213,20 @@ class TestTooMuch:
         assert len(store.begun) == 40
         assert net.factory.budget.used == 0
 
+    @pytest.mark.parametrize(
+        "first", [b"", AmpBox(payload=b"4000000").serialize()], ids=["boxes", "payload"]
+    )
+    def test_nothing_is_kept_while_closing(self, net, first):
+        """
+        Closing takes up to some seconds; what a peer sends in them fills no memory.
+        """
+        client = net.client()
+        client.server.dataReceived(first)
+        client.server.close()
+        for _ in range(100):
+            client.server.dataReceived(b"k" * 65536)
+        assert len(client.server._boxes) == client.server._have == 0
+
     def test_kept_while_paused(self, net):
         """
         What TLS delivers after reading was paused is kept, in order, also in the middle
