@@ -48,6 +48,14 @@ _SPEEDS: Final = {6: 110e6, 3: 290e6, 1: 400e6}
 EVIDENCE: Final = 0.2
 MEMORY: Final = 2.0
 
+#: Bytes that tell how fast this processor is.  Of fewer, most of the time may be that
+#: of waking up a thread.
+TELLING: Final = 256 * 1024
+
+#: With each payload that only a slow processor kept from being compressed, it is
+#: believed to be this much faster, until one shows how fast it is now.
+HOPE: Final = 1.01
+
 T = TypeVar("T")
 
 
@@ -99,7 +107,7 @@ class Compression:
         Learn from what was compressed how fast it goes here.
         """
         speed = min(1.0, nbytes / max(seconds, 1e-6) / _SPEEDS[level])
-        self.pace += (speed - self.pace) / 8
+        self.pace += (speed - self.pace) * min(1.0, nbytes / TELLING) / 8
 
     def level(self, mode: Mode, rate: float | None) -> int:
         """
@@ -113,6 +121,8 @@ class Compression:
             for most, level in LEVELS:
                 if rate <= most * self.pace:
                     return level
+            if rate <= LEVELS[-1][0]:
+                self.pace = min(1.0, self.pace * HOPE)
         return LEVELS[-1][1] if mode == "always" else 0
 
 
@@ -140,7 +150,7 @@ class LineRate:
         now = self._clock.seconds()
         if full and self._full:
             self._bytes += sent - self._sent
-            self._seconds += now - self._since
+            self._seconds += max(0.0, now - self._since)
         if not full or self._seconds > MEMORY:
             # Idle, it may have become faster than it was.
             self._bytes /= 2

@@ -288,3 +288,50 @@ def test_slow_processor():
         assert fast.level("auto", most) == level
         assert slow.level("auto", most / 10.1) == level
     assert slow.level("auto", LEVELS[-1][0]) == 0
+
+
+def test_small_payloads_do_not_make_a_processor_slow():
+    """
+    What a thread needs to begin is no measure of how fast it compresses.
+    """
+    shared = End().shared
+    for _ in range(50):
+        shared.took(1024, 1, 0.005)
+    assert shared.pace > 0.9
+
+
+def test_processor_that_was_busy():
+    """
+    One that was slow for a while is tried again, but not with every payload.
+    """
+    shared = End().shared
+    for _ in range(50):
+        shared.took(1 * MB, 6, 1.0)
+    assert shared.pace < 0.02
+    rate = LEVELS[-1][0] / 2
+    tries = 0
+    for _ in range(1000):
+        if level := shared.level("auto", rate):
+            tries += 1
+            shared.took(1 * MB, level, 1.0)
+    assert 0 < tries < 100
+    for _ in range(100):
+        if level := shared.level("auto", rate):
+            shared.took(1 * MB, level, 0.001)
+    assert shared.pace == pytest.approx(1.0, abs=0.1)
+    before = shared.pace
+    shared.level("auto", LEVELS[-1][0] * 2)
+    shared.level("auto", None)
+    assert shared.pace == before
+
+
+def test_clock_that_steps_backwards():
+    """
+    Counts as one that stood still.
+    """
+    clock = Clock()
+    line = LineRate(clock)
+    for second, sent in ((3600, 0), (3601, 10), (0, 20), (1, 30)):
+        clock.rightNow = float(second)
+        line.see(sent, full=True)
+    assert line.rate == 15
