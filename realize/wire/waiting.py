@@ -27,6 +27,9 @@ ANSWER_DEADLINE: Final = 30
 #: For the others it is said after this many seconds.
 LATE: Final = 60
 
+#: Whether something waits to be sent is looked at every so many seconds.
+LOOK: Final = 5
+
 
 class Waited(Protocol):
     """
@@ -72,7 +75,7 @@ class Deadline:
         self._link = link
         self._what = what
         self._since = link.clock.seconds()
-        self._timer: IDelayedCall = link.clock.callLater(ANSWER_DEADLINE, self._look)
+        self._timer: IDelayedCall = link.clock.callLater(LOOK, self._look)
 
     def cancel(self) -> None:
         """
@@ -86,7 +89,7 @@ class Deadline:
         self._since = _silent_since(link, self._since)
         wait = self._since + ANSWER_DEADLINE - link.clock.seconds()
         if wait > 0:
-            self._timer = link.clock.callLater(wait, self._look)
+            self._timer = link.clock.callLater(min(wait, LOOK), self._look)
         else:
             link.abort(
                 PeerGone(
@@ -116,7 +119,7 @@ class LateAnswers:
         self._waiting[what] += 1
         if self._timer is None:
             self._since = self._link.clock.seconds()
-            self._timer = self._link.clock.callLater(LATE, self._look)
+            self._timer = self._link.clock.callLater(LOOK, self._look)
 
     def end(self, what: str) -> None:
         """
@@ -133,15 +136,12 @@ class LateAnswers:
         link = self._link
         now = link.clock.seconds()
         self._since = _silent_since(link, self._since)
-        wait = self._since + LATE - now
-        if wait <= 0:
-            if self._told != self._since:
-                self._told = self._since
-                ANSWER_LATE.log(
-                    self.log,
-                    peer=link.peer,
-                    commands=", ".join(sorted(self._waiting)),
-                    seconds=now - self._since,
-                )
-            wait = LATE
-        self._timer = link.clock.callLater(wait, self._look)
+        if now - self._since >= LATE and self._told != self._since:
+            self._told = self._since
+            ANSWER_LATE.log(
+                self.log,
+                peer=link.peer,
+                commands=", ".join(sorted(self._waiting)),
+                seconds=now - self._since,
+            )
+        self._timer = link.clock.callLater(LOOK, self._look)

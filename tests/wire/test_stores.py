@@ -34,7 +34,7 @@ from realize.paths import MAX_COMPONENTS, MAX_PATH
 from realize.wire import commands
 from realize.wire.payload import MAX_PAYLOAD, Packed, Unpacked
 from realize.wire.stores import RemoteDestination, RemoteSource, store_name
-from realize.wire.waiting import ANSWER_DEADLINE, LATE
+from realize.wire.waiting import ANSWER_DEADLINE, LATE, LOOK
 from tests.support.slow import SlowStore
 from tests.support.wire import Client, Net, now
 
@@ -405,6 +405,22 @@ class TestDeadline:
         slow.let_go()
         client.wires.pump()
         assert now(asked)
+
+    def test_sent_late(self, client, slow):
+        """
+        Time counts from when nothing waits to be sent any more, not from when the
+        request began to wait.
+        """
+        source = client.run(client.connection().open_source("inbox"))
+        client.link._outbox.pauseProducing()
+        asked = client.begin(source.list(0))
+        self.turn(client, ANSWER_DEADLINE - 1)
+        client.link._outbox.resumeProducing()
+        self.turn(client, ANSWER_DEADLINE - LOOK)
+        assert not asked.called
+        self.turn(client, LOOK)
+        with pytest.raises(PeerGone, match="no answer to List"):
+            now(asked)
 
     def test_data_of_files(self, client, slow):
         """
