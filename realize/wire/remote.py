@@ -9,6 +9,7 @@ Nothing above this module knows of AMP: what can go wrong is
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -21,6 +22,7 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
 )
 from twisted.internet.protocol import Factory, connectionDone
+from twisted.protocols import amp
 from twisted.python.failure import Failure
 
 from realize.errors import (
@@ -155,9 +157,22 @@ class ClientLink(Link):
     # -- the end
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._hear_why()
         super().connectionLost(reason)
         if not self.welcomed.called:
             self.welcomed.errback(Failure(self.lost(reason)))
+
+    def _hear_why(self) -> None:
+        """
+        Answers that wait behind one that is being decompressed are lost with the
+        connection.  Why it was closed is not.
+        """
+        if self.ended or not self._decompressing:
+            return
+        with suppress(Malformed):
+            while box := self._next_box():
+                if box.get(amp.COMMAND) == commands.Closing.commandName:
+                    self.ampBoxReceived(box)
 
     def lost(self, reason: Failure) -> RealizeError:
         if self._why is not None:

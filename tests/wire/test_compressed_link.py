@@ -268,3 +268,25 @@ def test_alive_while_reading_is_stopped():
     assert not client.server.ended
     workers.answers[0].callback(pack([Piece(b"x", 0, len(TEXT))], TEXT).head + TEXT)
     assert client.server.ended  # what waited were zeros, which are no box
+
+
+def test_goodbye_behind_content():
+    """
+    A connection may be gone before what arrived in front of the goodbye is
+    decompressed; why it was closed is heard all the same.
+    """
+    net = make_net("always")
+    use(net, QuickStore())
+    client = net.client()
+    source, _destination = open_both(client)
+    compression = client.link._compression
+    assert compression is not None
+    compression.workers = Stuck()
+    asked = client.begin(source.read([Range(b"x", b"i", 0, len(TEXT))]))
+    client.wires.pump()
+    assert client.link._decompressing
+    client.server.say_goodbye("the service is stopping", again=True)
+    client.wires.pump()
+    assert client.link.gone
+    with pytest.raises(PeerGone, match="the service is stopping"):
+        now(asked)
