@@ -186,7 +186,9 @@ class Offers:
             self._files.promise(file, offer.size)
             file.holes = min(offer.holes, offer.size)
             self._files.promise(file, min(partial, offer.size - file.holes), free)
-        # A file that is probably there already needs no space: the disk may be full.
+        else:
+            # Probably there already, it needs no space now: the disk may be full.
+            file.holes = min(offer.holes, offer.size)
         self._files.announce(file)
         return held(present, partial)
 

@@ -208,6 +208,15 @@ class TestSpace:
         putting.offer(Offer(b"x", 2**62))
         assert putting.ledger.promised == 0
 
+    def test_holes_of_an_update(self, putting, tree):
+        """
+        They need no room either, also if the present file is as long.
+        """
+        (tree / "x").write_bytes(bytes(1000))
+        putting.offer(Offer(b"x", 1000, 900))
+        putting.write(b"1234", Piece(b"x", 0, 4))
+        assert putting.ledger.promised == 96
+
     def test_closing(self, putting):
         """
         Nothing is left promised, whatever state files were in.
