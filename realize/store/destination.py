@@ -379,6 +379,8 @@ class LocalDestination:
         return result
 
     def _patch(self, file: Incoming, patch: Patch, payload: memoryview) -> int:
+        if not self._replace:
+            raise NotAllowed(f"{printable(file.path)}: may not be replaced")
         partial = file.partial
         anew = bool(patch.steps) and patch.steps[0].offset == 0
         begin = 0 if anew or partial is None else partial.size

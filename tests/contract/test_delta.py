@@ -396,8 +396,23 @@ class TestReuse:
         (held,) = run(pair, destination.offer([Offer(b"x", len(DATA))], []))
         patch = Patch(b"x", held.version, [Reuse(0, 10, 0)])
         result = run(pair, destination.reuse(patch, b""))
-        assert codes([result]) == ["ALREADY_EXISTS"]
+        assert codes([result]) == ["NOT_ALLOWED"]
         assert contents(there) == {"x": DATA}
+
+    def test_may_not_replace_what_came_meanwhile(self, pair, there):
+        """
+        Nor does anything of a file that was put there after the first byte.
+        """
+        destination = pair.open_destination(there, replace=False)
+        offer = Offer(b"x", len(DATA))
+        run(pair, destination.offer([offer], []))
+        run(pair, destination.write([Piece(b"x", 0, 3)], b"new"))
+        (there / "x").write_bytes(DATA)
+        (held,) = run(pair, destination.offer([offer], []))
+        patch = Patch(b"x", held.version, [Reuse(3, 10, 0)])
+        result = run(pair, destination.reuse(patch, b""))
+        assert codes([result]) == ["NOT_ALLOWED"]
+        assert contents(there) == {"x": DATA, ".x.realize-part": b"new"}
 
     def test_digest_still_decides(self, pair, destination, there, present):
         """
