@@ -183,8 +183,9 @@ class Patcher:
         try:
             await comparison.sign()
             item.digest = comparison.digest
-            if comparison.same and not item.kept:
+            if comparison.same and not item.partial:
                 # Nothing is to be written: it is finished from what is present.
+                # With a partial, though nothing of it was kept, it would be from that.
                 return
             async with aclosing(comparison.steps()) as plan:
                 async for patch in self._patches(item, plan):

@@ -133,6 +133,17 @@ class TestEdited:
         assert made.here.contents() == {}
         assert made.destination.link.asked["reuse"] == 0
 
+    def test_same_content_beside_a_partial(self):
+        """
+        A partial of another version, of which nothing is kept, is not finished: its
+        bytes are taken from the present file.
+        """
+        made = scene(OLD)
+        made.there.partials[b"d/x"] = bytearray(NEW[::-1])
+        outcome = made.run().of(b"d/x")
+        assert_moved(made, OLD)
+        assert (outcome.kept, outcome.sent, outcome.reused) == (0, 0, len(OLD))
+
     def test_same_size_and_time(self):
         """
         It is proven, and compared once that has failed.
