@@ -164,12 +164,6 @@ class Cutting:
         """
         return -(-length // self.smallest_chunk)
 
-    def most_groups(self, length: int) -> int:
-        """
-        How many groups there can be in one stretch of *length* bytes.
-        """
-        return -(-length // self.smallest_group)
-
 
 def comparable(size: int, present: int) -> bool:
     """

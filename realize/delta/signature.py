@@ -153,12 +153,15 @@ class Groups:
         Append the page that follows.
 
         :raises ValueError: it does not follow, is empty, reaches beyond the end of the
-            file, or holds more groups than a file of this size can have.
+            file, or holds groups that are too short or too long: with groups of one
+            byte, whoever made them up could have millions compared with one.
         """
         if not page.lengths or page.offset != self.end or page.end > self.size:
             raise ValueError("a signature of another part of the file")
-        if len(self) + len(page.lengths) > self._cutting.most_groups(self.size):
-            raise ValueError("a signature of too many groups")
+        least, most = self._cutting.smallest_group, self._cutting.largest_group
+        cut = page.lengths if page.end < self.size else page.lengths[:-1]
+        if min(cut, default=least) < least or max(page.lengths) > most:
+            raise ValueError("a signature of groups that are none")
         for offset, length, _ in page.parts():
             self._offsets.append(offset + length)
         self._digests += page.digests

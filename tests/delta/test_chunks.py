@@ -118,7 +118,7 @@ def test_nothing_is_lost_or_out_of_bounds(data: bytes) -> None:
     assert all(0 < len(group) <= cutting.largest_group for group in groups)
     assert all(len(chunk) >= 512 for chunk in chunks[:-1])
     assert all(0 < len(chunk) <= 8192 for chunk in chunks)
-    assert len(groups) <= cutting.most_groups(len(data))
+    assert all(len(group) >= cutting.smallest_group for group in groups[:-1])
     assert len(chunks) <= cutting.most_chunks(len(data))
 
 

@@ -126,10 +126,10 @@ def test_malformed_signatures_are_refused(
     "page",
     [
         fake(0),
-        fake(500, 500),
-        fake(1001, 500),
-        fake(1000, 2**20),
-        fake(1000, 2**20 + 1),
+        fake(500, 2**20),
+        fake(2**20 + 1, 2**20),
+        fake(2**20, 2**20, 2**21),
+        fake(2**20, 2**20 + 1),
     ],
     ids=["empty", "before", "gap", "beyond by much", "beyond by little"],
 )
@@ -137,22 +137,38 @@ def test_pages_that_do_not_follow_are_refused(page: Signature) -> None:
     """
     A peer can't make the groups of a file overlap, or go on beyond it.
     """
-    groups = Groups(2**20, CUTTING)
-    groups.add(fake(0, 1000))
+    groups = Groups(2**21, CUTTING)
+    groups.add(fake(0, 2**20))
 
     with pytest.raises(ValueError, match="another part"):
         groups.add(page)
 
-    assert (len(groups), groups.end) == (1, 1000)
+    assert (len(groups), groups.end) == (1, 2**20)
 
 
-def test_too_many_groups_are_refused() -> None:
+@pytest.mark.parametrize(
+    "page",
+    [fake(0, 1), fake(0, 2**20, 1), fake(0, 1, 2**20), fake(0, 2**21 + 1)],
+    ids=["short", "short at last", "short at first", "long"],
+)
+def test_groups_of_other_sizes_are_refused(page: Signature) -> None:
     """
-    A peer can't fill the memory with groups of one byte.
+    A peer can't fill the memory with groups of one byte, nor lay many of them where
+    there is room for one.
     """
-    groups = Groups(2**20, CUTTING)
-    with pytest.raises(ValueError, match="too many"):
-        groups.add(fake(0, 1, 1, 1, 1, 1))
+    groups = Groups(2**22, CUTTING)
+    with pytest.raises(ValueError, match="none"):
+        groups.add(page)
+    assert len(groups) == 0
+
+
+def test_the_last_group_may_be_short() -> None:
+    """
+    Files end where they end.
+    """
+    groups = Groups(2**20 + 1, CUTTING)
+    groups.add(fake(0, 2**20, 1))
+    assert groups.complete
 
 
 def test_chunks_are_held_against_what_was_asked() -> None:
