@@ -161,6 +161,19 @@ class Reader:
         """
         return self._each(files, self._digest)
 
+    def let_go(self, paths: Iterable[bytes]) -> None:
+        """
+        Close files: nothing more is read of them.
+
+        One that is open keeps its room on the disk when it is removed.  Not all are
+        read to their end: of an update only what changed is.
+        """
+        for path in paths:
+            with self._lock:
+                opened = self._open.pop(path, None)
+            if opened is not None:
+                os.close(opened.fd)
+
     def stop(self) -> None:
         """
         End long passes over files early.  Called from any thread.

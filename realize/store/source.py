@@ -210,6 +210,7 @@ class LocalSource:
         self, files: Sequence[Removal], prune: bool
     ) -> Sequence[Removed | Failure]:
         self._check_root()
+        self._reader.let_go(file.path for file in files)
         results = self._remover.remove(files, prune)
         self._recorder.removed(
             [

@@ -4,6 +4,7 @@ Sources: what a store for taking files promises, without threads and with them.
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 import pytest
@@ -59,6 +60,17 @@ def descriptors():
     How many this process has.
     """
     return len(os.listdir("/proc/self/fd"))
+
+
+def open_inodes():
+    """
+    Of the files that this process has open.
+    """
+    found = set()
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            found.add(os.fstat(int(fd)).st_ino)
+    return found
 
 
 CONTENTS = {"a": b"one", "sub/b": b"", "sub/deep/c": b"three" * 100_000}
@@ -202,6 +214,22 @@ def test_close_gives_everything_up(tree, source):
     result_of(source.close())
     with pytest.raises(BadRequest, match="closed"):
         result_of(source.list(0))
+
+
+def test_what_is_removed_is_not_kept_open(tree, source):
+    """
+    Of an update only a part may have been read: it must not keep the room of a file
+    that is gone.
+    """
+    grow(tree, CONTENTS)
+    large = next(f for f in all_files(source) if f.path == b"sub/deep/c")
+    inode = (tree / "sub/deep/c").stat().st_ino
+    result_of(source.read([Range(large.path, large.identity, 0, 1000)]))
+    assert inode in open_inodes()
+    digest = blake3(CONTENTS["sub/deep/c"]).digest()
+    removal = Removal(large.path, large.identity, digest)
+    assert result_of(source.remove([removal])) == [Removed()]
+    assert inode not in open_inodes()
 
 
 def test_warns_of_what_lacks(tree, open_source):
