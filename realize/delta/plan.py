@@ -28,12 +28,15 @@ or one in a group that matches elsewhere; these are sent.
 is compared at a time is bounded whatever the file's size.  Every step takes time in
 proportion to the groups or chunks it is given: of equal ones (a file of zeros) one is
 remembered, and the one after the last match is preferred, which keeps runs together.
+Matching a million groups takes a second nevertheless, and the chunks of one
+:class:`Compare` tens of milliseconds: so both passes yield None from time to time, so
+that a caller who has other things to do can do them.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Annotated, Final, Protocol
 
 import msgspec
@@ -47,6 +50,10 @@ _WINDOW: Final = 64
 
 #: Groups that are compared beyond a stretch's length, at least.
 _SLACK: Final = 4
+
+
+#: Parts looked at between two pauses: for half a millisecond at most.
+_BREATH: Final = 256
 
 
 class Span(Value, frozen=True):
@@ -113,20 +120,29 @@ class Parts(Protocol):
     def __getitem__(self, number: int, /) -> Part: ...
 
 
-def outline(source: Groups, present: Groups) -> Iterator[Step | Compare]:
+def outline(source: Groups, present: Groups) -> Iterator[Step | Compare | None]:
     """
-    Match the groups of the new version with those of the present one.
+    Match the groups of the new version with those of the present one; None is a pause.
 
     :param source: of the new version, complete.
     :param present: cut in the same way, complete.
     """
     index = _Index(present)
-    matches = array("q", map(index.match, source))
+    yield from index.fill()
+    matches, untaken = array("q"), array("q")
     taken = bytearray(len(present))
-    for match in matches:
+    for number in range(len(source)):
+        match = index.match(source[number])
+        matches.append(match)
         if match >= 0:
             taken[match] = 1
-    untaken = array("q", (n for n in range(len(present)) if not taken[n]))
+        if number % _BREATH == _BREATH - 1:
+            yield None
+    for number in range(len(present)):
+        if not taken[number]:
+            untaken.append(number)
+        if number % _BREATH == _BREATH - 1:
+            yield None
     number = 0
     while number < len(source):
         if matches[number] >= 0:
@@ -137,6 +153,8 @@ def outline(source: Groups, present: Groups) -> Iterator[Step | Compare]:
         first = number
         while number < len(source) and matches[number] < 0:
             number += 1
+            if number % _BREATH == 0:
+                yield None
         stretch = _Stretch(
             source,
             present,
@@ -169,14 +187,14 @@ class _Stretch:
     after: int
     before: int
 
-    def steps(self) -> Iterator[Fetch | Compare]:
+    def steps(self) -> Iterator[Fetch | Compare | None]:
         """
-        What to compare with what, a window at a time.
+        What to compare with what, a window at a time; None is a pause.
         """
         begin, end = self._bytes(self.groups)
         longest = end - begin + self._slack(self.groups[:_WINDOW])
-        ahead = self._free(self.after, 1, longest)
-        behind = self._free(self.before - 1, -1, longest)
+        ahead = yield from self._free(self.after, 1, longest)
+        behind = yield from self._free(self.before - 1, -1, longest)
         for first in range(0, len(self.groups), _WINDOW):
             window = self.groups[first : first + _WINDOW]
             window_begin, window_end = self._bytes(window)
@@ -211,7 +229,9 @@ class _Stretch:
         begin, end = self._bytes(groups)
         return max(_SLACK * self.source.cutting.group, (end - begin) // 4)
 
-    def _free(self, number: int, direction: int, limit: int) -> range:
+    def _free(
+        self, number: int, direction: int, limit: int
+    ) -> Generator[None, None, range]:
         """
         The present groups from *number* on, or back, of which none is taken and that
         have *limit* bytes, more or less.
@@ -223,6 +243,8 @@ class _Stretch:
             and abs(self.present.offset(stop) - self.present.offset(number)) < limit
         ):
             stop += direction
+            if stop % _BREATH == 0:
+                yield None
         return range(number, stop) if direction > 0 else range(stop + 1, number + 1)
 
     def _within(self, groups: range, begin: int, end: int) -> range:
@@ -241,16 +263,23 @@ def _span(groups: Groups, number: int) -> Span:
     return Span(begin, end - begin)
 
 
-def refine(source: Iterable[Signature], present: Iterable[Signature]) -> Iterator[Step]:
+def refine(
+    source: Iterable[Signature], present: Iterable[Signature]
+) -> Iterator[Step | None]:
     """
-    Match the chunks of a :class:`Compare`.
+    Match the chunks of a :class:`Compare`; None is a pause.
 
     :param source: the chunks of each of its groups, in order.
     :param present: the chunks of each present group.
     """
-    parts = [part for signature in present for part in signature.parts()]
+    parts: list[Part] = []
+    for signature in present:
+        parts += signature.parts()
+        yield None
     index = _Index(parts)
+    yield from index.fill()
     for signature in source:
+        yield None
         for part in signature.parts():
             offset, length, _ = part
             match = index.match(part)
@@ -260,12 +289,15 @@ def refine(source: Iterable[Signature], present: Iterable[Signature]) -> Iterato
                 yield Reuse(offset, length, parts[match][0])
 
 
-def join(steps: Iterable[Step]) -> Iterator[Step]:
+def join(steps: Iterable[Step | None]) -> Iterator[Step | None]:
     """
-    Make one step of those that continue each other.
+    Make one step of those that continue each other; pauses stay.
     """
     held: Step | None = None
     for step in steps:
+        if step is None:
+            yield None
+            continue
         joined = held and joined_step(held, step)
         if held and not joined:
             yield held
@@ -311,9 +343,16 @@ class _Index:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._first: dict[bytes, int] = {}
-        for number in range(len(parts)):
-            self._first.setdefault(parts[number][2], number)
         self._expected = -1
+
+    def fill(self) -> Iterator[None]:
+        """
+        Take in all parts, which has to come first; with pauses.
+        """
+        for number in range(len(self._parts)):
+            self._first.setdefault(self._parts[number][2], number)
+            if number % _BREATH == _BREATH - 1:
+                yield None
 
     def match(self, part: Part) -> int:
         """

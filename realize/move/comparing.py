@@ -21,6 +21,7 @@ from typing import Any, Final, Protocol
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 
 from realize.delta.chunks import Cutting
 from realize.delta.exchange import MAX_SPANS, Sign, Signed
@@ -138,6 +139,7 @@ class Comparison:
 
     _source: _End
     _present: _End
+    _clock: IReactorTime
     #: Groups that both files begin with.
     _common: int = 0
     #: Bytes whose chunks were compared, and bytes that were found.
@@ -150,15 +152,18 @@ class Comparison:
         path: bytes,
         source: tuple[Signs, bytes, int],
         present: tuple[Signs, bytes, int],
+        clock: IReactorTime,
     ) -> Comparison:
         """
         :param source: the end, the version of the file there, and its size in bytes.
         :param present: the same for the file that is to be replaced.
+        :param clock: gives others a turn while there is much to be compared.
         """
         cutting = Cutting.of(max(source[2], present[2]))
         return cls(
             _End("source", source[0], path, source[1], source[2], cutting),
             _End("destination", present[0], path, present[1], present[2], cutting),
+            clock,
         )
 
     @property
@@ -186,14 +191,14 @@ class Comparison:
         """
         await together(self._sign(self._source), self._sign(self._present))
 
-    async def steps(self) -> AsyncGenerator[list[Step], None]:
+    async def steps(self, behind: int = 0) -> AsyncGenerator[list[Step], None]:
         """
         The plan, in order; to be closed.
 
+        :param behind: bytes of the new version that need no plan.
         :raises CannotCompare: also after the first steps.
         """
-        entries = outline(self._source.groups, self._present.groups)
-        resolved = (self._resolve(entry) for entry in entries)
+        resolved = (self._resolve(entry) for entry in self._entries(behind))
         async with aclosing(in_order(resolved, COMPARISONS)) as found:
             async for steps in found:
                 yield steps
@@ -232,9 +237,19 @@ class Comparison:
         while self._common < both and (source[self._common] == present[self._common]):
             self._common += 1
 
-    async def _resolve(self, entry: Step | Compare) -> list[Step]:
+    def _entries(self, behind: int) -> Iterator[Step | Compare | None]:
+        for entry in outline(self._source.groups, self._present.groups):
+            if isinstance(entry, Reuse):
+                self._found += entry.length
+            last = entry.source[-1] if isinstance(entry, Compare) else entry
+            if last is None or last.offset + last.length > behind:
+                yield entry
+
+    async def _resolve(self, entry: Step | Compare | None) -> list[Step]:
+        if entry is None:
+            await self._pause()
+            return []
         if not isinstance(entry, Compare):
-            self._found += entry.length if isinstance(entry, Reuse) else 0
             return [entry]
         begin, last = entry.source[0].offset, entry.source[-1]
         length = last.offset + last.length - begin
@@ -249,9 +264,26 @@ class Comparison:
         await together(
             ask(self._source, entry.source), ask(self._present, entry.present)
         )
-        steps = list(join(refine(signatures["source"], signatures["destination"])))
+        steps: list[Step] = []
+        for step in join(refine(signatures["source"], signatures["destination"])):
+            if step is None:
+                await self._pause()
+            else:
+                steps.append(step)
         self._found += sum(step.length for step in steps if isinstance(step, Reuse))
         return steps
+
+    async def _pause(self) -> None:
+        """
+        Let everybody else have a turn.
+        """
+        turn: Deferred[None] = Deferred()
+        call = self._clock.callLater(0, turn.callback, None)
+        try:
+            await turn
+        finally:
+            if call.active():
+                call.cancel()
 
 
 def _parts(spans: Iterable[Span]) -> Iterator[list[Span]]:

@@ -179,6 +179,7 @@ class Patcher:
             item.file.path,
             (self._source, item.file.identity, item.file.size),
             (self._destination, item.version, item.present),
+            self._clock,
         )
         try:
             await comparison.sign()
@@ -187,7 +188,7 @@ class Patcher:
                 # Nothing is to be written: it is finished from what is present.
                 # With a partial, though nothing of it was kept, it would be from that.
                 return
-            async with aclosing(comparison.steps()) as plan:
+            async with aclosing(comparison.steps(item.kept)) as plan:
                 async for patch in self._patches(item, plan):
                     while not self._may_patch(progress):
                         await self._change()

@@ -186,6 +186,36 @@ class TestEdited:
         assert outcome.sent + outcome.reused == len(NEW) - 2 * MIB
         assert outcome.sent < 100_000
 
+    def test_what_was_kept_is_not_compared(self):
+        """
+        No chunks are asked for of what the partial has.
+        """
+        asked = []
+        for kept in (0, 2 * MIB):
+            made = scene(NEW[: 2 * MIB] + OLD[2 * MIB :])
+            if kept:
+                made.there.partials[b"d/x"] = bytearray(NEW[:kept])
+            assert made.run().of(b"d/x").kept == kept
+            asked.append(made.source.link.asked["sign"])
+        assert asked[1] < asked[0]
+
+    def test_others_have_their_turn(self):
+        """
+        While thousands of chunks are matched, the reactor gets on.
+        """
+        made = scene(Random(2).randbytes(8 * MIB), OLD * 2)  # noqa: S311
+        pauses = 0
+        call_later = made.clock.callLater
+
+        def counted(delay, *call):
+            nonlocal pauses
+            pauses += delay == 0
+            return call_later(delay, *call)
+
+        made.clock.callLater = counted
+        made.run()
+        assert pauses > 10
+
     def test_many_files(self):
         """
         More than are compared at once, beside files that are new.
