@@ -304,6 +304,8 @@ class LocalDestination:
             except OSError as error:
                 file.failure = Failure.of(disk_error(error, path, "write"))
             self._files.close(file)
+            # Nothing more is written of it: others may have its room.
+            self._files.promise(file, file.size)
             self._recorder.failed(file.path, file.failure.error)
         return file.failure
 

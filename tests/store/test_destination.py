@@ -217,6 +217,18 @@ class TestSpace:
         putting.write(b"1234", Piece(b"x", 0, 4))
         assert putting.ledger.promised == 96
 
+    def test_failed_write(self, putting):
+        """
+        Gives its space back, until the file is offered again.
+        """
+        for holes in (0, 4):
+            putting.offer(Offer(b"x", 10, holes))
+            putting.write(b"1", Piece(b"x", 0, 1))
+            assert codes(putting.write(b"12", Piece(b"x", 9, 2))) == ["BAD_REQUEST"]
+            assert putting.ledger.promised == 0
+            putting.offer(Offer(b"x", 10, holes))
+            assert putting.ledger.promised == 9 - holes
+
     def test_closing(self, putting):
         """
         Nothing is left promised, whatever state files were in.
