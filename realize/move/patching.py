@@ -278,6 +278,10 @@ class Patcher:
                 writing = Deferred.fromCoroutine(self._destination.reuse(patch, data))
                 next_turn.callback(None)
                 await self._answered(progress, patch, writing)
+        except BaseException:
+            # Given up, or the connection is lost: what follows would leave a gap.
+            progress.fail("source", CUT_SHORT)
+            raise
         finally:
             if not next_turn.called:
                 next_turn.callback(None)

@@ -372,6 +372,34 @@ class TestTrouble:
         assert 0 < len(seen.outcomes) < 20
         assert len(made.here.files) == 20 - len(seen.outcomes)
 
+    def test_no_patch_after_a_gap(self):
+        """
+        If the source's connection is lost, what was read already of later parts does
+        not go to the destination.
+        """
+        new = Random(2).randbytes(8 * MIB)  # noqa: S311  # no secret
+        lost = 0
+        for event in range(12, 36):
+            made = scene(new, delay=(0.1, 0.01))
+            made.source.link._jitter = Random(event).random  # noqa: S311
+            made.source.link.lose_at(event)
+            seen = []
+            reuse = made.destination.reuse
+
+            async def watched(patch, payload, reuse=reuse, seen=seen):
+                seen.append((patch.steps[0].offset, patch.steps[-1]))
+                return await reuse(patch, payload)
+
+            made.destination.reuse = watched
+            with contextlib.suppress(PeerGone):
+                made.run()
+            lost += bool(made.here.files and seen)
+            end = 0
+            for offset, last in seen:
+                assert offset == end
+                end = last.offset + last.length
+        assert lost
+
     def test_abort(self):
         """
         Nothing is left waiting.
