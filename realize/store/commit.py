@@ -237,11 +237,18 @@ class Commits:
 
     def _prove_and_sync(self, entry: Entry) -> None:
         wanted = entry.wanted
+
+        def sync(fd: int) -> None:
+            self.sync(fd, wanted.path)
+
         with (
             self._root.directory(entry.directory) as directory,
-            proven(directory, entry.name, wanted.size, wanted.digest) as (fd, status),
+            proven(directory, entry.name, wanted.size, wanted.digest, sync) as (
+                fd,
+                status,
+            ),
         ):
-            self.sync(fd, wanted.path)
+            sync(fd)
             entry.version = identity_of(status)
 
     def sync_names(self, group: Sequence[Entry]) -> None:

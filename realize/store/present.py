@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -17,7 +17,7 @@ from realize.model import Held
 from realize.paths import printable
 from realize.store.identity import identity_of, matches
 from realize.store.root import disk_error
-from realize.store.sparse import digest_file
+from realize.store.sparse import allocated, digest_file
 
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -80,7 +80,11 @@ def open_present(directory: int, name: bytes, version: bytes) -> Iterator[int]:
 
 @contextmanager
 def proven(
-    directory: int, name: bytes, size: int, digest: bytes
+    directory: int,
+    name: bytes,
+    size: int,
+    digest: bytes,
+    sync: Callable[[int], object] = os.fdatasync,
 ) -> Iterator[tuple[int, os.stat_result]]:
     """
     The present file, open, and its status, if it has this content.
@@ -88,6 +92,8 @@ def proven(
     Reads all of it; one of another size is not read.
 
     :param directory: descriptor.
+    :param sync: makes a file with holes durable before the file system is asked where
+        they are: some have taken for a hole what was not yet on the disk.
     :raises NameTaken: something that is no regular file has the name.
     :raises DigestMismatch: it is another file, or somebody is changing it.
     :raises OSError: it could not be read; ``FileNotFoundError`` if there is none.
@@ -101,6 +107,8 @@ def proven(
                 f"{printable(name)}: the present file has {status.st_size} bytes,"
                 f" not {size}"
             )
+        if allocated(status) < size:
+            sync(fd)
         hasher = blake3()
         digest_file(hasher, fd, 0, size)
         if hasher.digest() != digest:

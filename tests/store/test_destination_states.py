@@ -144,6 +144,8 @@ class Sessions(RuleBasedStateMachine):
         file = self.offered.get(name)
         if file is None or file.written is None or file.failed:
             return
+        if len(file.written) > file.size:
+            return  # it was offered again, shorter
         content = file.written + bytes(file.size - len(file.written))
         (result,) = self.putting.finish(finish_of(name, content))
         assert result.how == ("replaced" if name in self.final else "written")
@@ -173,7 +175,11 @@ class Sessions(RuleBasedStateMachine):
                     self.partials.pop(name, None)
         elif file.failed or file.size != len(content):
             assert result.code == "BAD_REQUEST"
-        elif file.written + bytes(file.size - len(file.written)) == content:
+        elif len(file.written) > file.size:
+            # Offered again, shorter: there is no cutting off.
+            assert result.code == "BAD_REQUEST"
+            del self.offered[name]
+        elif file.written.ljust(file.size, b"\0") == content:
             assert result.how == ("replaced" if name in self.final else "written")
             self.final[name] = content
             del self.offered[name], self.partials[name]

@@ -62,6 +62,22 @@ def test_proven(directory, tree):
         pass
 
 
+def test_holes_are_believed_once_the_data_is_on_the_disk(directory, tree):
+    """
+    Before the file system is asked where they are; a dense file is not waited for.
+    """
+    synced = []
+    content = bytes(2**20) + b"end"
+    with (tree / "x").open("wb") as file:
+        file.seek(2**20)
+        file.write(b"end")
+    (tree / "dense").write_bytes(content)
+    for name in (b"x", b"dense"):
+        with proven(directory, name, len(content), digest(content), synced.append):
+            pass
+    assert len(synced) == 1
+
+
 def test_another_size_is_not_read(directory, tree):
     """
     A file of a terabyte is not read to find out that it is not one of five bytes.
