@@ -395,7 +395,8 @@ class LocalDestination:
             self._files.promise(file, partial.stored)
             directory = directories.descriptor(file.directory)
             with open_present(directory, file.name, patch.version) as present:
-                apply_patch(partial, present, patch.steps, payload)
+                sparse = file.holes > 0
+                apply_patch(partial, present, patch.steps, payload, sparse)
         return self._grown(file, partial, begin, partial.size - begin)
 
     def _open(

@@ -4,7 +4,9 @@ Copying what the present file and the new version of it have in common.
 The bytes go from file to file without passing through this process where the kernel
 can do that, and are shared by both files where the file system can: that takes places
 that agree within a block.  They are then read once, from the partial, for its digest.
-Holes of the present file are not copied: they become holes.
+Holes of the present file are not copied: they become holes.  So do zeros that are sent,
+if the source said that its file has holes: where the present file has data, nothing
+else tells of them.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from realize.delta.exchange import MAX_REUSED, Patch
 from realize.delta.plan import Reuse, Step
 from realize.errors import BadRequest, DigestMismatch
 from realize.store.partial import Partial
-from realize.store.sparse import HoleMap
+from realize.store.sparse import HoleMap, zero_runs
 
 #: Bytes copied at a time, and between two blocks that can be shared.
 _PART: Final = 4 * 1024 * 1024
@@ -55,13 +57,18 @@ def check_patch(patch: Patch, payload: memoryview, have: int, size: int) -> None
 
 
 def apply_patch(
-    partial: Partial, present: int, steps: Sequence[Step], payload: memoryview
+    partial: Partial,
+    present: int,
+    steps: Sequence[Step],
+    payload: memoryview,
+    sparse: bool,
 ) -> None:
     """
     Add the stretch that *steps* describe to the partial.
 
     :param present: descriptor of the present file.
     :param payload: what the present file does not have.
+    :param sparse: whether the new version has holes.
     :raises DigestMismatch: the present file is shorter than it was.
     :raises OSError: give the partial up.
     """
@@ -75,8 +82,22 @@ def apply_patch(
                 else:
                     _copy(partial, present, part)
         else:
-            partial.write(step.offset, payload[at : at + step.length])
+            data = payload[at : at + step.length]
             at += step.length
+            _write(partial, step.offset, data, sparse)
+
+
+def _write(partial: Partial, offset: int, data: memoryview, sparse: bool) -> None:
+    runs = zero_runs(data, offset) if sparse else []
+    if not runs:
+        partial.write(offset, data)
+    for index, length in enumerate(runs):
+        if index % 2:
+            partial.extend(offset + length)
+        else:
+            partial.write(offset, data[:length])
+        offset += length
+        data = data[length:]
 
 
 def _runs(step: Reuse, holes: HoleMap | None) -> Iterator[tuple[Reuse, bool]]:

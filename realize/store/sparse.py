@@ -22,6 +22,9 @@ from realize.model import HOLES_WORTH_TELLING, MAX_RUNS
 _ZEROS: Final = memoryview(bytes(256 * 1024))
 _BLOCK: Final = 1024 * 1024
 
+#: Fewer zeros are no hole worth having.
+_ZERO_BLOCK: Final = 64 * 1024
+
 
 def allocated(status: os.stat_result) -> int:
     """
@@ -159,6 +162,25 @@ def cut_holes(runs: Sequence[int], content: bytes) -> bytes | None:
             return None
         at += length
     return b"".join(parts)
+
+
+def zero_runs(data: memoryview, offset: int) -> list[int]:
+    """
+    The runs of *data* if its blocks of zeros were holes; empty if it has none.
+
+    :param offset: where it begins in its file: only whole blocks can be holes.
+    """
+    runs = [0]
+    at = 0
+    while at < len(data):
+        stop = min(len(data), at + _ZERO_BLOCK - (offset + at) % _ZERO_BLOCK)
+        block = data[at:stop]
+        is_hole = len(block) == _ZERO_BLOCK and block == _ZEROS[:_ZERO_BLOCK]
+        if is_hole != (len(runs) % 2 == 0):
+            runs.append(0)
+        runs[-1] += stop - at
+        at = stop
+    return runs if len(runs) > 1 else []
 
 
 def digest_runs(hasher: blake3, runs: Sequence[int], data: bytes) -> None:

@@ -285,6 +285,22 @@ class TestReuse:
         assert contents(there) == {"x": new}
         assert (there / "x").stat().st_blocks * 512 < 2 * MIB
 
+    @pytest.mark.parametrize("holes", [0, 2 * MIB])
+    def test_sent_zeros_become_holes(self, pair, destination, there, present, holes):
+        """
+        If the source said that its file has holes; otherwise they are what they are.
+        """
+        new = b"12345" + bytes(2 * MIB) + DATA[:MIB]
+        (held,) = run(pair, destination.offer([Offer(b"x", len(new), holes)], []))
+        steps = [Fetch(0, 5 + 2 * MIB), Reuse(5 + 2 * MIB, MIB, 0)]
+        patch = Patch(b"x", held.version, steps)
+        run(pair, destination.reuse(patch, new[: 5 + 2 * MIB]))
+        results = run(pair, destination.finish([finish_of(b"x", new)]))
+        assert codes(results) == ["Finished"]
+        assert contents(there) == {"x": new}
+        stored = (there / "x").stat().st_blocks * 512
+        assert (stored < 2 * MIB) == (holes > 0)
+
     def test_behind_what_was_kept(self, pair, destination, there, present):
         """
         A partial of an earlier run goes on in the same way.
