@@ -42,25 +42,20 @@ from realize.store.adopt import Adoption
 from realize.store.commit import Commits, Entry, WrittenEntry
 from realize.store.incoming import Incoming, IncomingFiles
 from realize.store.interface import Source
-from realize.store.kept import DirectoriesInTurn
 from realize.store.offers import Offers, destination_path
 from realize.store.partial import Partial
-from realize.store.present import held, open_present, proven
-from realize.store.reuse import apply_patch, check_patch
+from realize.store.present import held, proven
 from realize.store.root import Root, disk_error
 from realize.store.signing import Signer, opening_present
 from realize.store.source import LocalSource
 from realize.store.space import SpaceLedger
-from realize.store.syscalls import UNSUPPORTED, start_writeback
 from realize.store.together import sync_together
 from realize.store.work import WorkQueue, signing_key
+from realize.store.writing import Writer
 
 #: Most files of one store under construction at once, if the process may have so
 #: many descriptors.
 MAX_OPEN: Final = 4096
-
-#: A piece of so many bytes starts its way to the disk at once.
-_LARGE: Final = 1024 * 1024
 
 
 class LocalDestination:
@@ -103,6 +98,7 @@ class LocalDestination:
         self._recorder = recorder
         self._files = IncomingFiles(ledger, root.free, max_open or _descriptors())
         self._commits = Commits(root, replace, sync, together)
+        self._writer = Writer(root, self._files, self._commits, replace, recorder)
         self._signer = Signer(opening_present(root), digests=False)
         self._offers = Offers(
             root, self._files, self._commits, ledger, replace, settings.directory_mode
@@ -187,7 +183,9 @@ class LocalDestination:
             raise BadRequest(f"{len(payload)} bytes for pieces of {wanted}")
         if sum(piece.length for piece in pieces) - wanted > MAX_BATCH_HOLES:
             raise BadRequest("larger holes than one batch may have")
-        return await self._work.run(paths, self._write, pieces, memoryview(payload))
+        return await self._work.run(
+            paths, self._writer.write, pieces, memoryview(payload)
+        )
 
     async def sign(self, wanted: Sign) -> Signed:
         """
@@ -202,7 +200,7 @@ class LocalDestination:
         See :class:`~realize.store.interface.Destination`.
         """
         return await self._work.run(
-            [patch.path], self._reuse, patch, memoryview(payload)
+            [patch.path], self._writer.reuse, patch, memoryview(payload)
         )
 
     async def finish(self, files: Sequence[Finish]) -> Sequence[Finished | Failure]:
@@ -257,159 +255,12 @@ class LocalDestination:
                 results.append(Failure.of(disk_error(error, wanted.path, "read")))
         return results
 
-    # -- write
-
-    def _write(
-        self, pieces: Sequence[Piece], payload: memoryview
-    ) -> list[Written | Failure]:
-        self._root.check()
-        results: list[Written | Failure] = []
-        position = 0
-        with (
-            self._files.using({piece.path for piece in pieces}),
-            self._root.directories() as directories,
-        ):
-            for piece in pieces:
-                end = position + piece.carried
-                data = payload[position:end]
-                results.append(self._write_one(piece, data, directories))
-                position = end
-        self._recorder.written(
-            (piece.path, piece.length)
-            for piece, result in zip(pieces, results, strict=True)
-            if isinstance(result, Written)
-        )
-        return results
-
-    def _write_one(
-        self, piece: Piece, data: memoryview, directories: DirectoriesInTurn
-    ) -> Written | Failure:
-        return self._attempt(
-            piece.path, lambda file: self._take(file, piece, data, directories)
-        )
-
-    def _attempt(
-        self, path: bytes, write: Callable[[Incoming], int]
-    ) -> Written | Failure:
-        file = self._files.get(path)
-        if file is None:
-            return Failure.of(
-                BadRequest(f"{printable(path)}: written without being offered")
-            )
-        if file.failure is None:
-            try:
-                return Written(write(file))
-            except PeerError as error:
-                file.failure = Failure.of(error)
-            except OSError as error:
-                file.failure = Failure.of(disk_error(error, path, "write"))
-            self._files.close(file)
-            # Nothing more is written of it: others may have its room.
-            self._files.promise(file, file.size)
-            self._recorder.failed(file.path, file.failure.error)
-        return file.failure
-
-    def _take(
-        self,
-        file: Incoming,
-        piece: Piece,
-        data: memoryview,
-        directories: DirectoriesInTurn,
-    ) -> int:
-        length = sum(piece.runs) if piece.runs else len(data)
-        if (
-            length != piece.length
-            or piece.offset + length > file.size
-            or (piece.keep and length)
-        ):
-            raise BadRequest(
-                f"{printable(file.path)}: {piece.length} bytes at {piece.offset}"
-                f" of a file of {file.size}"
-            )
-        partial = file.partial
-        if piece.keep:
-            partial = partial or self._open(file, Partial.resume, directories)
-            partial.keep(piece.offset, piece.keep)
-            self._files.promise(file, partial.stored)
-            return partial.size
-        if piece.offset == 0:
-            if partial is None:
-                partial = self._open(file, Partial.begin, directories)
-            else:
-                partial.restart()
-            self._files.promise(file, 0)
-        elif partial is None:
-            raise BadRequest(f"{printable(file.path)}: begins at {piece.offset}")
-        if file.holes and partial.stored + len(data) > file.size - file.holes:
-            self._files.promise(file, partial.stored + len(data))
-        partial.write_runs(piece.offset, piece.runs, data)
-        return self._grown(file, partial, piece.offset, len(data))
-
-    def _grown(self, file: Incoming, partial: Partial, begin: int, data: int) -> int:
-        """
-        Bytes were added from *begin* on, of which so many are *data*.
-
-        :returns: bytes in the partial.
-        """
-        self._files.promise(file, partial.stored)
-        if data >= _LARGE:
-            try:
-                start_writeback(partial.fd, begin, partial.size - begin)
-            except OSError as error:
-                if error.errno not in UNSUPPORTED:
-                    raise
-        return partial.size
-
-    # -- sign and reuse
-
     def _sign(self, wanted: Sign) -> Signed:
         self._root.check()
         destination_path(wanted.path)
         if not self._replace:
             raise NotAllowed(f"{printable(wanted.path)}: may not be replaced")
         return self._signer.sign(wanted)
-
-    def _reuse(self, patch: Patch, payload: memoryview) -> Written | Failure:
-        self._root.check()
-        with self._files.using([patch.path]):
-            result = self._attempt(
-                patch.path, lambda file: self._patch(file, patch, payload)
-            )
-        if isinstance(result, Written):
-            self._recorder.reused(patch.reused)
-            self._recorder.written([(patch.path, patch.fetched)])
-        return result
-
-    def _patch(self, file: Incoming, patch: Patch, payload: memoryview) -> int:
-        if not self._replace:
-            raise NotAllowed(f"{printable(file.path)}: may not be replaced")
-        partial = file.partial
-        anew = bool(patch.steps) and patch.steps[0].offset == 0
-        begin = 0 if anew or partial is None else partial.size
-        check_patch(patch, payload, begin, file.size)
-        with self._root.directories() as directories:
-            if partial is None:
-                partial = self._open(file, Partial.begin, directories)
-            elif anew:
-                partial.restart()
-            self._files.promise(file, partial.stored)
-            directory = directories.descriptor(file.directory)
-            with open_present(directory, file.name, patch.version) as present:
-                sparse = file.holes > 0
-                apply_patch(partial, present, patch.steps, payload, sparse)
-        return self._grown(file, partial, begin, partial.size - begin)
-
-    def _open(
-        self,
-        file: Incoming,
-        opening: Callable[[int, bytes], Partial],
-        directories: DirectoriesInTurn,
-    ) -> Partial:
-        self._commits.check(file.path, file.directory)
-        if file.kept_out is not None:
-            raise file.kept_out.error
-        directory = directories.descriptor(file.directory)
-        return self._files.open(file, lambda: opening(directory, file.partial_name))
 
     # -- finish
 
