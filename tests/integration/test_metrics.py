@@ -658,10 +658,9 @@ def test_a_long_run_is_seen_on_the_way(world: World, pushgateway: int) -> None:
     (first,) = pushed(pushgateway, LAST_SUCCESS)
     source = world.folder / "source"
     source.mkdir()
-    with (source / "large").open("wb") as large:
-        large.truncate(3 << 30)
+    (source / "large").write_bytes(os.urandom(50_000_000))
     process = world.begin(
-        *("source", "nas:inbox", "--metrics-interval", "1s"),
+        *("source", "nas:inbox", "--throttle=1M", "--metrics-interval", "1s"),
         *("--metrics-pushgateway", url),
     )
     try:
