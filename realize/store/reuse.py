@@ -20,7 +20,7 @@ from realize.delta.exchange import MAX_REUSED, Patch
 from realize.delta.plan import Reuse, Step
 from realize.errors import BadRequest, DigestMismatch
 from realize.store.partial import Partial
-from realize.store.sparse import HoleMap, zero_runs
+from realize.store.sparse import HoleMap, cut_holes, zero_runs
 
 #: Bytes copied at a time, and between two blocks that can be shared.
 _PART: Final = 4 * 1024 * 1024
@@ -89,15 +89,11 @@ def apply_patch(
 
 def _write(partial: Partial, offset: int, data: memoryview, sparse: bool) -> None:
     runs = zero_runs(data, offset) if sparse else []
-    if not runs:
+    dense = cut_holes(runs, data) if runs else None
+    if dense is None:
         partial.write(offset, data)
-    for index, length in enumerate(runs):
-        if index % 2:
-            partial.extend(offset + length)
-        else:
-            partial.write(offset, data[:length])
-        offset += length
-        data = data[length:]
+    else:
+        partial.write_runs(offset, runs, memoryview(dense))
 
 
 def _runs(step: Reuse, holes: HoleMap | None) -> Iterator[tuple[Reuse, bool]]:

@@ -147,7 +147,7 @@ def read_at(fd: int, length: int, offset: int) -> bytes:
     return b"".join(parts)
 
 
-def cut_holes(runs: Sequence[int], content: bytes) -> bytes | None:
+def cut_holes(runs: Sequence[int], content: bytes | memoryview) -> bytes | None:
     """
     What is left of *content* without its holes; None if there is more than zeros in
     them, whatever the file system said.
