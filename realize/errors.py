@@ -95,6 +95,15 @@ class BadRequest(PeerError):
     code = "BAD_REQUEST"
 
 
+class NoSuchScope(PeerError):
+    """
+    There is no peer of this name, or no connection of this number, to limit; the
+    text says which there are.
+    """
+
+    code = "NO_SUCH_SCOPE"
+
+
 class NotAllowed(PeerError):
     """
     The peer lacks the right, or the directory does not exist: one answer for both.

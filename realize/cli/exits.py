@@ -9,6 +9,7 @@ from typing import Final
 
 from realize.errors import (
     ConfigError,
+    NoSuchScope,
     NotAllowed,
     PeerGone,
     PeerRefused,
@@ -42,6 +43,7 @@ class Exit(IntEnum):
 
 _BY_ERROR: Final[tuple[tuple[type[RealizeError], Exit], ...]] = (
     (ConfigError, Exit.USAGE),
+    (NoSuchScope, Exit.USAGE),
     (PeerGone, Exit.UNREACHABLE),
     (PeerRefused, Exit.UNREACHABLE),
     (NotAllowed, Exit.UNREACHABLE),

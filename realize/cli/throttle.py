@@ -98,7 +98,7 @@ def command(
             raise click.UsageError("--for: at least one second")
     whole = None if seconds is None else round(seconds)
     if peer is None:
-        if send or receive or service or name or connection:
+        if send or receive or service or name is not None or connection:
             raise click.UsageError(
                 "--send, --receive, --service, --peer and --connection are for the "
                 "daemon of a PEER; a running move has --up and --down"
@@ -111,7 +111,7 @@ def command(
         )
     if service + (name is not None) + (connection is not None) > 1:
         raise click.UsageError("one of --service, --peer and --connection")
-    if not rates and (service or name or connection):
+    if not rates and (service or name is not None or connection):
         raise click.UsageError("give --send RATE, --receive RATE, or both")
     status: int = ctx.obj.run(
         _remote(peer, config, privkey, rates, name, connection, whole)
@@ -140,9 +140,9 @@ def _remote(
 
                     lines = limits_and_connections(await there.get_status())
                 else:
-                    scope = (
-                        "peer" if name else "connection" if connection else "service"
-                    )
+                    scope = "connection" if connection else "service"
+                    if name is not None:
+                        scope = "peer"
                     now = await there.set_throttle(
                         scope,
                         name=name,

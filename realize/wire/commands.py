@@ -444,6 +444,7 @@ class SetThrottle(Request):
     :returns: ``payload``, the :class:`~realize.wire.status.Throttle` that holds now.
     :raises BadRequest: something is not valid, the text says what is, or more than 10
         changes were asked for within a second; no limit has changed.
+    :raises NoSuchScope: there is no such peer or connection; no limit has changed.
     :raises NotAllowed: that takes the right control.
     """
 
@@ -467,7 +468,8 @@ class GetThrottle(Request):
     :param name: the same.
     :param connection: the same.
     :returns: ``payload``, a :class:`~realize.wire.status.Throttle`.
-    :raises BadRequest: there is no such scope, peer or connection.
+    :raises BadRequest: that is no scope.
+    :raises NoSuchScope: there is no such peer or connection.
     :raises NotAllowed: that takes the right control.
     """
 

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from twisted.internet.defer import Deferred
 from txaio.tx import make_logger
 
-from realize.errors import BadRequest, NotAllowed, PeerError, RealizeError
+from realize.errors import BadRequest, NoSuchScope, NotAllowed, PeerError, RealizeError
 from realize.net.limits import CHANGES_PER_SECOND, Limits, Session
 from realize.net.scopes import DIRECTIONS, Direction, Party, Scope
 from realize.observe.events import LIMIT_REFUSED
@@ -249,7 +249,7 @@ class Control(Responders):
             if session is not None:
                 return session.scope
             numbers = [str(each.number) for each in self.limits.sessions]
-            raise BadRequest(
+            raise NoSuchScope(
                 f"there is no connection {connection}; there are: {', '.join(numbers)}"
             )
         if connection is None:
@@ -261,7 +261,9 @@ class Control(Responders):
                 if name in self.limits.peers:
                     return self.limits.peers[name]
                 there = ", ".join(self.limits.peers)
-                raise BadRequest(f"there is no peer {name[:64]!r}; known here: {there}")
+                raise NoSuchScope(
+                    f"there is no peer {name[:64]!r}; known here: {there}"
+                )
         raise BadRequest(
             "a scope is service, peer with a name, or connection with or without "
             f"a number; got {scope[:40]!r}"

@@ -42,6 +42,7 @@ def test_after_a_whole_move(failed: int, deferred: int, expected: int) -> None:
     [
         (errors.ConfigError, 2),
         (errors.SamePlace, 2),
+        (errors.NoSuchScope, 2),
         (errors.PeerGone, 3),
         (errors.PeerRefused, 3),
         (errors.Incompatible, 3),

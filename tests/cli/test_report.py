@@ -163,7 +163,8 @@ def test_every_error_of_a_file_has_advice(kind: type) -> None:
     """
     outcome = Outcome(b"f", 5, 0, "failed", "source", kind.code, "why")
     assert ("; " in trouble(outcome, ENDS)) == (
-        kind.code not in ("BAD_REQUEST", "NO_SUCH_FILE", "OTHER_FILE_SYSTEM")
+        kind.code
+        not in ("BAD_REQUEST", "NO_SUCH_FILE", "NO_SUCH_SCOPE", "OTHER_FILE_SYSTEM")
     )
 
 

@@ -100,6 +100,8 @@ def test_throttle_is_given_alone(
         (["--all", "--service"], "are for the daemon"),
         (["nas", "--service", "--peer", "x", "--send", "1M"], "one of --service"),
         (["nas", "--peer", "x"], "give --send RATE"),
+        (["nas", "--peer", ""], "give --send RATE"),
+        (["--all", "--peer", ""], "are for the daemon"),
         (["nas", "--for", "1h"], "--for goes with a limit"),
         (["nas", "--for", "0.5s", "--send", "1M"], "at least one second"),
         (["nas", "--for", "1", "--send", "1M"], "expected a duration"),

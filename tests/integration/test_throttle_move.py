@@ -262,6 +262,26 @@ def test_effective_values_are_said(
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--peer", "laptop"], "nas: there is no peer 'laptop'; known here: me"),
+        (["--peer", ""], "nas: there is no peer ''; known here: me"),
+        (["--connection", "99"], "nas: there is no connection 99; there are: "),
+    ],
+)
+def test_what_the_daemon_does_not_know_is_a_mistake_of_usage(
+    world: World, words: list[str], says: str
+) -> None:
+    """
+    A peer or a connection; and nothing else is limited in its place.
+    """
+    world.nas.start()
+    said = world.realize("throttle", "nas", *words, "--send", "1M", status=2)
+    assert says in said.err
+    assert "service  off" in world.realize("throttle", "nas").out
+
+
 def test_configured_limits_and_refusals(world: World, tmp_path: Path) -> None:
     """
     A limit of the peer holds from the start; who lacks the right is told which.

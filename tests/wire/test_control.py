@@ -11,7 +11,7 @@ import pytest
 from attrs import define
 from twisted.logger import capturedLogs
 
-from realize.errors import BadRequest, NotAllowed, PeerError
+from realize.errors import BadRequest, NoSuchScope, NotAllowed, PeerError
 from realize.net.limits import CHANGES_PER_SECOND
 from realize.wire import commands
 from realize.wire.remote import Connection
@@ -241,9 +241,9 @@ def test_unknown_peers_and_connections(admin: Talk) -> None:
     """
     Those who may know are told which there are.
     """
-    with pytest.raises(BadRequest, match="known here: laptop, archive"):
+    with pytest.raises(NoSuchScope, match="known here: laptop, archive"):
         admin.set("peer", name="box", rates={"send": 5000})
-    with pytest.raises(BadRequest, match="there are: 1"):
+    with pytest.raises(NoSuchScope, match="there are: 1"):
         admin.set(connection=99, rates={"send": 5000})
 
 
