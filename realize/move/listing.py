@@ -13,15 +13,14 @@ from collections.abc import Callable
 from typing import Final
 
 from attrs import define, field
-from twisted.internet.interfaces import IReactorTime
 
 from realize.model import MAX_BATCH, Directory, File, Page
-from realize.move.line import MAX_NAMES, Line
+from realize.move.line import MAX_NAMES
 from realize.move.outcome import MoveSettings
-from realize.move.tally import Item, Tally
+from realize.move.run import Run
+from realize.move.tally import Item
 from realize.move.window import LARGEST_SLICE
 from realize.paths import parent_of
-from realize.store.interface import Source
 
 #: Most bytes of files in one batch of offers of more than one: what is offered is
 #: reserved at the destination.
@@ -47,11 +46,8 @@ class Lister:
     :ivar may_begin: whether it may list more in the state the line is in.
     """
 
-    _line: Line
-    _source: Source
+    _run: Run
     _settings: MoveSettings
-    _tally: Tally
-    _clock: IReactorTime
     _may_begin: Callable[[], bool]
     _small: deque[Chunk] = field(factory=deque)
     _large: deque[Chunk] = field(factory=deque)
@@ -78,7 +74,7 @@ class Lister:
         """
         Whether nothing waits here and nothing more will come.
         """
-        return self._tally.totals.complete and not self._waiting
+        return self._run.tally.totals.complete and not self._waiting
 
     def begin(self) -> None:
         """
@@ -86,11 +82,11 @@ class Lister:
         """
         if (
             not self._listing
-            and not self._tally.totals.complete
+            and not self._run.tally.totals.complete
             and self._has_room()
             and self._may_begin()
         ):
-            self._line.start(self._list())
+            self._run.line.start(self._list())
 
     def _has_room(self) -> bool:
         if not self._waiting:
@@ -100,7 +96,7 @@ class Lister:
     async def _list(self) -> None:
         self._listing = True
         try:
-            page = await self._source.list(
+            page = await self._run.source.list(
                 self._cursor, restore=not self._settings.dry_run
             )
         finally:
@@ -108,7 +104,7 @@ class Lister:
         self._cursor = page.next
         self._largest_page = max(self._largest_page, len(page.files))
         for notice in page.notices:
-            self._tally.noticed(notice)
+            self._run.tally.noticed(notice)
         files = self._wanted(page)
         directories = {entry.path: entry for entry in page.directories}
         large = [file for file in files if file.size > LARGEST_SLICE]
@@ -119,20 +115,20 @@ class Lister:
             self._small.append(Chunk(files, directories))
         self._waiting += len(files) + len(large)
         if not page.next:
-            self._tally.totals.complete = True
+            self._run.tally.totals.complete = True
 
     def _wanted(self, page: Page) -> list[File]:
         """
         The files of a page that are to be moved.
         """
         files = page.files
-        excludes, refused = self._settings.excludes, self._tally.refused
+        excludes, refused = self._settings.excludes, self._run.tally.refused
         if excludes is not None:
             files = [file for file in files if not excludes.match(file.path)]
-            self._tally.totals.excluded += len(page.files) - len(files)
+            self._run.tally.totals.excluded += len(page.files) - len(files)
         if refused:
             files = [file for file in files if file.path not in refused]
-        self._tally.listed(files)
+        self._run.tally.listed(files)
         if self._settings.settle > 0:
             files = self._settled(files, page.now_ns)
         return files
@@ -145,7 +141,7 @@ class Lister:
         settle_ns = int(self._settings.settle * 1e9)
         settled = [file for file in files if abs(now_ns - file.mtime_ns) >= settle_ns]
         if len(settled) < len(files):
-            self._tally.unsettled(
+            self._run.tally.unsettled(
                 [file for file in files if abs(now_ns - file.mtime_ns) < settle_ns]
             )
         return settled
@@ -158,7 +154,7 @@ class Lister:
         :param large: of the files of more than one slice, or of the others.
         """
         chunks = self._large if large else self._small
-        now = self._clock.seconds()
+        now = self._run.clock.seconds()
         items, chosen = list[Item](), dict[bytes, Directory]()
         names = nbytes = 0
         last_parent = None

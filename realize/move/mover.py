@@ -7,6 +7,7 @@ from __future__ import annotations
 from twisted.internet.interfaces import IReactorTime
 
 from realize.errors import SamePlace
+from realize.move.assembly import Assembly
 from realize.move.line import Line
 from realize.move.outcome import MoveObserver, MoveSettings, Totals
 from realize.move.receipts import NO_RECEIPTS, Receipts
@@ -111,21 +112,11 @@ class Mover:
             self._tally.restart(list(self._pending.values()))
         self._walked = True
         self._window.clear()
-        settings, tally, clock = self._settings, self._tally, self._clock
-        if settings.dry_run:
-            Rehearsal(line, source, destination, settings, tally, clock)
+        run = Run(line, source, destination, self._tally, self._clock)
+        if self._settings.dry_run:
+            Rehearsal(run, self._settings)
         else:
-            Run(
-                line,
-                source,
-                destination,
-                settings,
-                tally,
-                clock,
-                self._window,
-                self._pending,
-                self._receipts,
-            )
+            Assembly(run, self._settings, self._window, self._pending, self._receipts)
 
     def stop(self) -> None:
         """

@@ -15,7 +15,6 @@ from contextlib import suppress
 from typing import Final, Literal
 
 from attrs import define, field
-from twisted.internet.interfaces import IReactorTime
 
 from realize.errors import (
     DigestMismatch,
@@ -29,16 +28,15 @@ from realize.model import (
     Failure,
     Finished,
     Held,
-    Offer,
     Removal,
     RemovalStep,
     Removed,
 )
-from realize.move.line import GROUP, Line, Stage
+from realize.move.line import GROUP, Stage
 from realize.move.receipts import NO_RECEIPTS, Receipts
-from realize.move.tally import Item, Refuse, Tally
+from realize.move.run import Run
+from realize.move.tally import Item
 from realize.paths import parent_of, printable
-from realize.store.interface import Destination, Source
 
 _CHANGED: Final = Failure(
     DigestMismatch.code, "the file was changed after it had been compared"
@@ -54,12 +52,7 @@ class Remover:
         the caller beyond a lost connection.
     """
 
-    _line: Line
-    _source: Source
-    _destination: Destination
-    _tally: Tally
-    _clock: IReactorTime
-    _refuse: Refuse
+    _run: Run
     _prune: bool
     pending: dict[bytes, Item]
     _receipts: Receipts = NO_RECEIPTS
@@ -69,7 +62,7 @@ class Remover:
     _present: Stage = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        line = self._line
+        line = self._run.line
         self._written = Stage(line, self._remove, may_begin=lambda: True, full=GROUP)
         self._present = Stage(
             line, self._confirm, may_begin=lambda: line.error is None, full=GROUP
@@ -127,7 +120,7 @@ class Remover:
         ]
         # The files are where they should be, whatever becomes of the directories.
         with suppress(PeerError):
-            await self._source.remove(removals, prune=True)
+            await self._run.source.remove(removals, prune=True)
 
     async def _remove(self, batch: list[Item]) -> None:
         await self._end_with(batch, "now")
@@ -178,11 +171,11 @@ class Remover:
             else:
                 refused.append((item, _CHANGED))
         if vanished:
-            self._line.fail(
+            self._run.line.fail(
                 SameFile(
                     f"{printable(vanished[0].file.path)}: hiding it at "
-                    f"{self._source.name} made it vanish at "
-                    f"{self._destination.name}: they are the same file; it was put "
+                    f"{self._run.source.name} made it vanish at "
+                    f"{self._run.destination.name}: they are the same file; it was put "
                     "back"
                 )
             )
@@ -195,12 +188,9 @@ class Remover:
             await self._end_with(proven, "unlink")
 
     async def _look(self, items: list[Item]) -> Sequence[Held | Failure]:
-        offers = [
-            Offer(file.path, file.size, file.holes)
-            for file in (item.file for item in items)
-        ]
+        offers = [item.offer() for item in items]
         try:
-            return await self._destination.offer(offers, (), reserve=False)
+            return await self._run.destination.offer(offers, (), reserve=False)
         except PeerError as error:
             return [Failure.of(error)] * len(items)
 
@@ -212,7 +202,7 @@ class Remover:
             for item in items
         ]
         try:
-            return await self._source.remove(removals, self._prune)
+            return await self._run.source.remove(removals, self._prune)
         except PeerError as error:
             return [Failure.of(error)] * len(items)
 
@@ -224,10 +214,10 @@ class Remover:
             if items:
                 await self._receipts.removed(items)
         except DiskError as error:
-            failure = Failure.of(DiskError(f"it is at its destination, but {error}"))
-            self._refuse([(item, failure) for item in items], "source")
+            why = DiskError(f"it is at its destination, but {error}")
+            self._run.refuse_all(items, why, "source")
         else:
-            self._tally.succeeded(items, self._clock.seconds())
+            self._run.tally.succeeded(items, self._run.clock.seconds())
 
     def _give_up(
         self,
@@ -243,5 +233,5 @@ class Remover:
             else:
                 other.append((item, failure))
             self._left_over.discard(path)
-        self._tally.listed_again(listed_again)
-        self._refuse(other, side)
+        self._run.tally.listed_again(listed_again)
+        self._run.refuse(other, side)

@@ -10,10 +10,10 @@ from typing import Final
 from attrs import define, field
 
 from realize.errors import InternalError, PeerError
-from realize.model import Digests, Failure, Piece, Prefix, Written
-from realize.move.line import Line, Stage
-from realize.move.tally import Item, Refuse, Tally
-from realize.store.interface import Destination, Source
+from realize.model import Failure, Piece, Written
+from realize.move.line import Stage
+from realize.move.run import Run
+from realize.move.tally import Item
 
 #: Most bytes of files in one batch of more than one.
 MAX_BYTES: Final = 64 * 1024 * 1024
@@ -31,24 +31,19 @@ class Resumer:
     The source digests as much of each file as the partial holds, in steps; the
     destination keeps the partial up to the last step that agrees.
 
-    :ivar may_begin: whether it may begin in the state the line is in.
     :ivar go_on: what to do with a file that lacks bytes after :attr:`Item.kept`.
     :ivar complete: what to do with one of which everything was kept.
     """
 
-    _line: Line
-    _source: Source
-    _destination: Destination
-    _tally: Tally
-    _refuse: Refuse
-    _may_begin: Callable[[], bool]
+    _run: Run
     _go_on: Callable[[Item], None]
     _complete: Callable[[Item], None]
     _stage: Stage = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        run = self._run
         self._stage = Stage(
-            self._line, self._compare, self._may_begin, most_bytes=MAX_BYTES
+            run.line, self._compare, run.may_go_on, most_bytes=MAX_BYTES
         )
 
     @property
@@ -71,57 +66,39 @@ class Resumer:
         self._stage.begin()
 
     async def _compare(self, items: list[Item]) -> None:
-        known = await self._digest(items)
+        known = await self._run.digests(
+            items, [item.prefix(_kept_at_most(item)) for item in items]
+        )
         if not known:
             return
         pieces = [
-            Piece(item.file.path, length, 0, steps) for item, length, steps in known
+            Piece(item.file.path, _kept_at_most(item), 0, digests.steps)
+            for item, digests in known
         ]
         try:
-            results = await self._destination.write(pieces, b"")
+            results = await self._run.destination.write(pieces, b"")
         except PeerError as error:
-            failure = Failure.of(error)
-            self._refuse([(item, failure) for item, _, _ in known], "destination")
+            self._run.refuse_all([item for item, _ in known], error, "destination")
             return
         refused = []
-        for (item, length, steps), result in zip(known, results, strict=True):
+        for (item, digests), result in zip(known, results, strict=True):
             if isinstance(result, Failure):
                 refused.append((item, result))
-            elif result.size > length:
+            elif result.size > _kept_at_most(item):
                 refused.append((item, _TOO_MUCH))
             else:
-                self._keep(item, result, steps[-1])
-        self._refuse(refused, "destination")
-
-    async def _digest(self, items: list[Item]) -> list[tuple[Item, int, list[bytes]]]:
-        """
-        :returns: for each file that could be read, the bytes compared and their
-            digests.
-        """
-        prefixes = [
-            Prefix(file.path, file.identity, min(item.partial, file.size))
-            for item, file in ((item, item.file) for item in items)
-        ]
-        try:
-            results = await self._source.digest(prefixes)
-        except PeerError as error:
-            failure = Failure.of(error)
-            self._refuse([(item, failure) for item in items], "source")
-            return []
-        known, refused = [], []
-        for item, prefix, result in zip(items, prefixes, results, strict=True):
-            if isinstance(result, Digests):
-                known.append((item, prefix.length, result.steps))
-            else:
-                refused.append((item, result))
-        self._refuse(refused, "source")
-        return known
+                self._keep(item, result, digests.steps[-1])
+        self._run.refuse(refused, "destination")
 
     def _keep(self, item: Item, written: Written, digest: bytes) -> None:
         item.kept = written.size
-        self._tally.kept(written.size)
+        self._run.tally.kept(written.size)
         if written.size < item.file.size:
             self._go_on(item)
         else:
             item.digest = digest
             self._complete(item)
+
+
+def _kept_at_most(item: Item) -> int:
+    return min(item.partial, item.file.size)

@@ -12,7 +12,16 @@ from typing import Final
 from attrs import define, field
 
 from realize.errors import NoSuchFile, NotSettled
-from realize.model import Failure, File, Finished, How, Notice
+from realize.model import (
+    Failure,
+    File,
+    Finish,
+    Finished,
+    How,
+    Notice,
+    Offer,
+    Prefix,
+)
 from realize.move.outcome import Kind, MoveObserver, Outcome, Side, Totals
 
 _KINDS: Final[dict[How, Kind]] = {
@@ -57,6 +66,25 @@ class Item:
     reused: int = 0
     digest: bytes = b""
     finished: Finished | None = None
+
+    def offer(self) -> Offer:
+        """
+        What the destination is asked at first.
+        """
+        return Offer(self.file.path, self.file.size, self.file.holes)
+
+    def prefix(self, length: int) -> Prefix:
+        """
+        What the source is asked for the digests of so many bytes.
+        """
+        return Prefix(self.file.path, self.file.identity, length)
+
+    def finish(self) -> Finish:
+        """
+        What the destination is told once the digest is known.
+        """
+        file = self.file
+        return Finish(file.path, file.size, self.digest, file.mode, file.mtime_ns)
 
 
 #: What takes files that did not make it, each with its reason, and the end at fault.

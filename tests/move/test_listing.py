@@ -8,11 +8,11 @@ import pytest
 from twisted.internet.task import Clock
 
 from realize.model import MAX_BATCH, Directory, File, Page
-from realize.move import listing
-from realize.move import run as running
+from realize.move import listing, offering
 from realize.move.line import MAX_NAMES, Line
 from realize.move.listing import MAX_OFFERED_BYTES, Lister
 from realize.move.outcome import MoveSettings
+from realize.move.run import Run
 from realize.move.tally import Memory, Tally
 from tests.support.moving import Recorder, Scene, drive
 
@@ -53,14 +53,14 @@ def lister(pages: list[list[File]], look_ahead: int = 10_000) -> tuple[Lister, P
     Has listed as much as it may.
     """
     clock, line, source = Clock(), Line(), Pages(pages)
-    step = Lister(
+    run = Run(
         line,
         source,  # type: ignore[arg-type]  # it lists, and no more is asked of it
-        MoveSettings(look_ahead=look_ahead),
+        source,  # type: ignore[arg-type]  # nor of this
         Tally(Recorder()),
         clock,
-        lambda: True,
     )
+    step = Lister(run, MoveSettings(look_ahead=look_ahead), run.may_go_on)
 
     async def first() -> None:
         line.steps = (step,)
@@ -143,7 +143,7 @@ def test_offers_are_bounded_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     Space is promised for what is sent soon, not for all that was listed; small
     files are offered all the same.
     """
-    monkeypatch.setattr(running, "MAX_OFFERED_BYTES", 6 * MIB)
+    monkeypatch.setattr(offering, "MAX_OFFERED_BYTES", 6 * MIB)
     monkeypatch.setattr(listing, "MAX_OFFERED_BYTES", 4 * MIB)
     scene = Scene(delay=(0.0, 0.05))
     scene.mover.limit(4 * MIB)

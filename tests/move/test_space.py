@@ -4,7 +4,7 @@ Space is set aside for what can be moved, and for nothing else.
 
 from __future__ import annotations
 
-from realize.move.run import ASKED_ABOUT
+from realize.move.offering import ASKED_ABOUT
 from tests.support.moving import Scene
 
 
