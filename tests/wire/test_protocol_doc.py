@@ -95,12 +95,12 @@ def shown_head(kind: Any) -> str:
 
 def test_commands():
     """
-    Each command with its arguments and results, in the same order.
+    Each command, with its arguments and results in the same order.
     """
     table = rows("command |")
     headings = re.findall(r"^(`.+`)\n: ", TEXT, re.M)
     described = re.findall(r"`(\w+)`", " ".join(headings))
-    assert list(table) == [name.decode() for name in commands.COMMANDS]
+    assert set(table) == {name.decode() for name in commands.COMMANDS}
     for name, command in commands.COMMANDS.items():
         _, _, arguments, results = table[name.decode()]
         assert arguments == shown(command.arguments)
