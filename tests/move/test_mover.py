@@ -26,8 +26,8 @@ from realize.errors import (
 from realize.model import PREFIX_STEP, Finish, Finished, Notice, Place
 from realize.move.excludes import Excludes
 from realize.move.outcome import MoveSettings
+from tests.support.memory.disk import NOW_NS, Node
 from tests.support.moving import Scene, drive
-from tests.support.stores import NOW_NS, Node
 
 MIB = 1024 * 1024
 

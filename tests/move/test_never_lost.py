@@ -29,15 +29,12 @@ from realize.errors import (
 )
 from realize.move.mover import Mover
 from realize.move.outcome import MoveSettings
+from tests.support.memory.destination import MemoryDestination
+from tests.support.memory.disk import Disk, Node
+from tests.support.memory.link import Link
+from tests.support.memory.source import MemorySource
+from tests.support.memory.trouble import Trouble
 from tests.support.moving import Recorder, drive
-from tests.support.stores import (
-    Disk,
-    Link,
-    MemoryDestination,
-    MemorySource,
-    Node,
-    Trouble,
-)
 
 PATHS = [b"a", b"b", b"d/c", b"d/d", b"e/f/g"]
 

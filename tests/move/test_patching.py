@@ -21,8 +21,8 @@ from realize.errors import (
     SourceChanged,
 )
 from realize.move.patching import PATCHES
+from tests.support.memory.disk import NOW_NS
 from tests.support.moving import Scene, drive
-from tests.support.stores import NOW_NS
 
 MIB = 1024 * 1024
 OLD = Random(1).randbytes(4 * MIB)  # noqa: S311  # no secret

@@ -33,8 +33,9 @@ from realize.model import (
 from realize.move.mover import Mover
 from realize.move.outcome import MoveSettings, Outcome
 from realize.store.interface import Source
+from tests.support.memory.disk import NOW_NS
+from tests.support.memory.link import Link
 from tests.support.moving import Scene, drive
-from tests.support.stores import NOW_NS, Link
 
 ROUND_TRIP = 0.05
 

@@ -11,8 +11,8 @@ import pytest
 from realize.errors import Busy, DirectoryGone, DiskError, PeerGone
 from realize.move.excludes import Excludes
 from realize.move.outcome import MoveSettings
+from tests.support.memory.disk import NOW_NS
 from tests.support.moving import Scene
-from tests.support.stores import NOW_NS
 
 BIG = bytes(range(256)) * (20 * 1024)
 

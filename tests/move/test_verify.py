@@ -10,8 +10,11 @@ from twisted.internet.task import Clock
 from realize.errors import StillOpen
 from realize.model import Notice
 from realize.move.verify import Expected, Verification
+from tests.support.memory.disk import Disk
+from tests.support.memory.link import Link
+from tests.support.memory.source import MemorySource
+from tests.support.memory.trouble import Trouble
 from tests.support.moving import drive
-from tests.support.stores import Disk, Link, MemorySource, Trouble
 
 
 def check(

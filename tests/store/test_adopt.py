@@ -17,10 +17,11 @@ from twisted.internet.task import Clock
 from realize.model import Directory, Failure, File, Finished, Offer
 from realize.store.source import LocalSource
 from tests.store.test_commit import Disk
+from tests.support.memory.disk import Disk as MemoryDisk
+from tests.support.memory.link import Link
+from tests.support.memory.source import MemorySource
 from tests.support.putting import Putting, codes, contents
 from tests.support.requirements import needs
-from tests.support.stores import Disk as MemoryDisk
-from tests.support.stores import Link, MemorySource
 from tests.support.threads import result_of
 
 

@@ -16,13 +16,11 @@ from twisted.python.failure import Failure as TwistedFailure
 from realize.model import File, Notice
 from realize.move.mover import Mover
 from realize.move.outcome import MoveSettings, Outcome
-from tests.support.stores import (
-    Disk,
-    Link,
-    MemoryDestination,
-    MemorySource,
-    Trouble,
-)
+from tests.support.memory.destination import MemoryDestination
+from tests.support.memory.disk import Disk
+from tests.support.memory.link import Link
+from tests.support.memory.source import MemorySource
+from tests.support.memory.trouble import Trouble
 
 T = TypeVar("T")
 

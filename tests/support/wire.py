@@ -22,7 +22,10 @@ from realize.wire.compression import Compression, Mode
 from realize.wire.remote import ClientLink, Connection
 from realize.wire.server import ServerFactory, ServerLink
 from realize.wire.status import DirectoryStatus
-from tests.support.stores import Disk, Link, MemoryDestination, MemorySource
+from tests.support.memory.destination import MemoryDestination
+from tests.support.memory.disk import Disk
+from tests.support.memory.link import Link
+from tests.support.memory.source import MemorySource
 from tests.support.transports import Connected, Stranger
 
 T = TypeVar("T")
