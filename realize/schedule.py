@@ -87,6 +87,13 @@ class Schedule:
         return self.otherwise
 
 
+def seconds_to_next_minute(moment: datetime) -> float:
+    """
+    How long no schedule changes, in seconds: at most 60.
+    """
+    return 60 - moment.second - moment.microsecond / 1e6
+
+
 def _parse_span(text: str) -> Span:
     *when, rate = text.split()
     days, start, end = frozenset(range(7)), 0, _MINUTES_A_DAY

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realize.schedule import Schedule
+from realize.schedule import Schedule, seconds_to_next_minute
 
 MONDAY = datetime(2026, 11, 23)  # noqa: DTZ001  # local time is what it is about
 
@@ -78,6 +78,34 @@ def test_plain_rate() -> None:
     """
     assert at("10M", 3, 3) == 10 << 20
     assert at("off", 3, 3) is None
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 24 * 60), st.integers(0, 24 * 60)).filter(
+            lambda span: span[0] != span[1]
+        ),
+        max_size=4,
+    ),
+    st.datetimes(max_value=datetime(2100, 1, 1)),  # noqa: DTZ001
+)
+def test_changes_when_minutes_begin(
+    spans: list[tuple[int, int]], moment: datetime
+) -> None:
+    """
+    And at no other time.
+    """
+    texts = [
+        f"{start // 60}:{start % 60:02}-{end // 60}:{end % 60:02} {1000 + number}, "
+        for number, (start, end) in enumerate(spans)
+    ]
+    schedule = Schedule.parse("".join(texts) + "else off")
+    wait = seconds_to_next_minute(moment)
+    assert 0 < wait <= 60
+    before = moment + timedelta(seconds=wait - 1e-6)
+    assert schedule.rate_at(before) == schedule.rate_at(moment)
+    after = before + timedelta(microseconds=1)
+    assert (after.second, after.microsecond) == (0, 0)
 
 
 @pytest.mark.parametrize(

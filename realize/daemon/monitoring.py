@@ -83,12 +83,20 @@ class Monitoring:
 
     def start(self, directories: Iterable[LocalDirectory]) -> None:
         """
-        Begin to measure; how late the reactor is only where somebody can see it, so
-        that a daemon without work sleeps.
+        Begin to measure.
         """
-        if self._ports:
-            self._lag.start()
         self.watch(directories)
+
+    def busy_changed(self, busy: bool) -> None:
+        """
+        There are connections now, or none any more.
+
+        How late the reactor is is measured only while there are, and only if somebody
+        can see it: a daemon without work sleeps.
+        """
+        self._lag.stop()
+        if busy and self._ports:
+            self._lag.start()
 
     def watch(self, directories: Iterable[LocalDirectory]) -> None:
         """

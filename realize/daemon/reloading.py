@@ -99,6 +99,13 @@ class Reloading:
         self._monitoring.watch(self._access.directories.values())
         RELOADED.log(self.log, changes=changes)
 
+    @property
+    def is_untidy(self) -> bool:
+        """
+        Whether :meth:`tidy` has anything to do, now or later.
+        """
+        return bool(self._retired)
+
     async def tidy(self) -> None:
         """
         Close directories that are offered no more, once nobody has them open.

@@ -106,6 +106,12 @@ def _make_daemon(options: Options, environ: Mapping[str, str], reactor: Any) -> 
         monitoring,
     )
     upkeep = Upkeep(reactor, logs, reloading, partial(_status_line, limits), environ)
+
+    def busy_changed() -> None:
+        monitoring.busy_changed(limits.is_busy)
+        upkeep.busy_changed(limits.is_busy)
+
+    limits.busy_changed = busy_changed
     # Whoever sees a port open may send a signal.
     upkeep.listen()
     address = (

@@ -22,7 +22,7 @@ from realize.daemon.log import Logs
 from realize.daemon.reloading import Reloading
 from realize.observe.notify import Notifier, start_watchdog, watchdog_interval
 
-#: Seconds from one status to the next.
+#: Seconds from one status to the next, while there is anything to tell.
 STATUS_INTERVAL: Final = 5.0
 
 
@@ -51,7 +51,7 @@ class Upkeep:
         self._end_watchdog: Callable[[], None] | None = None
         self._ticks = LoopingCall(self._tick)
         self._ticks.clock = reactor
-        self._stopping = False
+        self._stopping = self._busy = False
         self._reload_asked = self._reload_runs = False
 
     def listen(self) -> None:
@@ -85,6 +85,15 @@ class Upkeep:
             self._end_watchdog()
         await self._reloading.close()
 
+    def busy_changed(self, busy: bool) -> None:
+        """
+        There are connections now, or none any more.
+        """
+        self._busy = busy
+        if not self._stopping:
+            self._notifier.status(self._status())
+            self._tick_if_needed()
+
     def reload(self) -> None:
         """
         Reopen the logs, and read the configuration again.
@@ -99,11 +108,20 @@ class Upkeep:
                 self._notifier, self._interval, self._reactor
             )
         self._notifier.ready(self._status())
-        self._ticks.start(STATUS_INTERVAL, now=False)
 
     async def _tick(self) -> None:
         self._notifier.status(self._status())
         await self._reloading.tidy()
+        if self._ticks.running and not self._has_to_tick:
+            self._ticks.stop()
+
+    @property
+    def _has_to_tick(self) -> bool:
+        return not self._stopping and (self._busy or self._reloading.is_untidy)
+
+    def _tick_if_needed(self) -> None:
+        if self._has_to_tick and not self._ticks.running:
+            self._ticks.start(STATUS_INTERVAL, now=False)
 
     def _signalled(self, number: int, _frame: FrameType | None) -> None:
         # Not from inside a signal handler, which may be anywhere in the program.
@@ -124,5 +142,6 @@ class Upkeep:
                 self.logs.reopen()
                 await self._reloading.reload()
                 self._notifier.ready(self._status())
+                self._tick_if_needed()
         finally:
             self._reload_runs = False

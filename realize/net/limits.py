@@ -10,6 +10,9 @@ What the parties say about each is in :mod:`realize.net.scopes`.
 What is received is limited by whoever sends it: its share is passed on to each peer,
 and divided anew every second.  It is enforced here too, for each connection, so that
 a peer who does not care gains nothing.
+
+Without connections there is nothing to divide: then it wakes only when a minute
+begins, which is when schedules change, and not at all where there is no schedule.
 """
 
 from __future__ import annotations
@@ -19,17 +22,17 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
-from attrs import define, field
 from prometheus_client import CollectorRegistry
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from realize.config import Config
 from realize.net.scopes import DIRECTIONS, Direction, Scope
+from realize.net.session import Session, Tell
 from realize.net.shares import Want, divide, worth_telling
 from realize.net.throttle import Limit
 from realize.net.throttled import ThrottledConnection
 from realize.observe.limit_metrics import LimitMetrics
-from realize.schedule import Schedule
+from realize.schedule import Schedule, seconds_to_next_minute
 
 #: Seconds between divisions of what may be received.
 PERIOD: Final = 1.0
@@ -52,45 +55,6 @@ CHANGES_PER_SECOND: Final = 10
 _OFF: Final = Schedule((), None)
 
 
-#: Tells the other end of a connection what it may send, and what it will be sent at
-#: most, in bytes per second; None for no limit.
-Tell = Callable[[int | None, int | None], None]
-
-
-@define(eq=False)
-class Session:
-    """
-    A session and its limits; it may have lost its connection.
-
-    :ivar number: names it, among all sessions of this process.
-    :ivar connection: None once it is lost.
-    :ivar tell: tells the other end.
-    :ivar rates: bytes per second over the last :data:`PERIOD`, by direction.
-    :ivar expires: when to forget it, by the clock.
-    :ivar share: what it may receive; None for no limit.
-    :ivar told: what *tell* was last called with.
-    :ivar counted_bytes: sent and received by the connection when last looked at.
-    :ivar counted_waits: seconds for which it was held back in sending and receiving.
-    :ivar counted_at: when that was, by the clock.
-    :ivar passed: bytes sent and received by the connection that were reported.
-    """
-
-    number: int
-    peer: str
-    key: tuple[bytes, bytes]
-    scope: Scope
-    connection: ThrottledConnection | None = None
-    tell: Tell | None = None
-    rates: dict[Direction, float] = field(factory=lambda: {"send": 0.0, "receive": 0.0})
-    expires: float = 0.0
-    share: int | None = None
-    told: tuple[int | None, int | None] = (None, None)
-    counted_bytes: tuple[int, int] = (0, 0)
-    counted_waits: tuple[float, float] = (0.0, 0.0)
-    counted_at: float = 0.0
-    passed: tuple[int, int] = (0, 0)
-
-
 class Limits:
     """
     All limits of one daemon, and the sessions that obey them.
@@ -100,6 +64,8 @@ class Limits:
     :ivar service: the limits on all connections together.
     :ivar passed: called every second with a peer and the bytes that were sent to it
         and received since.
+    :ivar is_busy: whether any session has a connection.
+    :ivar busy_changed: called after :attr:`is_busy` has changed.
     """
 
     def __init__(
@@ -112,12 +78,15 @@ class Limits:
         self._metrics = metrics or LimitMetrics.create(CollectorRegistry())
         self._local_time = local_time
         self.passed: Callable[[str, int, int], None] = lambda peer, sent, received: None
+        self.is_busy = False
+        self.busy_changed: Callable[[], None] = lambda: None
         self._peers: dict[str, Scope] = {}
         self._schedules: dict[tuple[str, Direction], Schedule] = {}
         self._sessions: OrderedDict[tuple[bytes, bytes], Session] = OrderedDict()
         self._numbers = 0
         self._asked: dict[str, deque[float]] = {}
-        self._ticking: IDelayedCall | None = None
+        self._started = False
+        self._tick: IDelayedCall | None = None
         self.service = Scope(clock, "service", self._changed, SHARED_TOLERANCE)
 
     # -- the configuration, and time
@@ -145,31 +114,57 @@ class Limits:
             if before.get((name, direction), schedule) != schedule:
                 setting.forget()
         self._follow_schedules("the configuration")
+        self._tick_in_time()
 
     def start(self) -> None:
         """
-        Divide, follow schedules and count, every :data:`PERIOD`.
+        Divide, follow schedules and count, from now on.
         """
-        self._tick()
+        self._started = True
+        self._look()
 
     def stop(self) -> None:
         """
         End what :meth:`start` began.
         """
-        if self._ticking is not None:
-            self._ticking.cancel()
-            self._ticking = None
+        self._started = False
+        self._tick_in_time()
         scopes = [each.scope for each in self._sessions.values()]
         for scope in (self.service, *self._peers.values(), *scopes):
             scope.stop()
 
-    def _tick(self) -> None:
-        self._ticking = self._clock.callLater(PERIOD, self._tick)
+    def _tick_in_time(self) -> None:
+        """
+        Look again no later than necessary, and only if it is.
+        """
+        wait = self._seconds_to_look()
+        if self._tick is not None:
+            left = self._tick.getTime() - self._clock.seconds()
+            if wait is not None and left <= wait:
+                return
+            self._tick.cancel()
+        self._tick = None if wait is None else self._clock.callLater(wait, self._ticked)
+
+    def _seconds_to_look(self) -> float | None:
+        if not self._started:
+            return None
+        if self.is_busy:
+            return PERIOD
+        if any(schedule.spans for schedule in self._schedules.values()):
+            return seconds_to_next_minute(self._local_time())
+        return None
+
+    def _ticked(self) -> None:
+        self._tick = None
+        self._look()
+
+    def _look(self) -> None:
         self._follow_schedules("the schedule")
         for session in self._sessions.values():
             self._measure(session)
         self._drop_old_sessions()
         self._divide()
+        self._tick_in_time()
 
     def _follow_schedules(self, by: str) -> None:
         moment = self._local_time()
@@ -230,6 +225,9 @@ class Limits:
         :param key: names the session; one that was lost a while ago goes on.
         :param tell: called now and after changes.
         """
+        # While nobody was connected, nobody looked.
+        self._follow_schedules("the schedule")
+        self._drop_old_sessions()
         session = self._sessions.get(key)
         if session is None:
             self._numbers += 1
@@ -249,6 +247,7 @@ class Limits:
         connection.join(self.peer(peer).shared)
         connection.join(session.scope.shared)
         self._changed()
+        self._look_who_is_there()
         return session
 
     def left(self, session: Session, connection: ThrottledConnection) -> None:
@@ -265,6 +264,14 @@ class Limits:
         session.expires = self._clock.seconds() + KEPT_SECONDS
         self._drop_old_sessions()
         self._changed()
+        self._look_who_is_there()
+
+    def _look_who_is_there(self) -> None:
+        busy = any(each.connection for each in self._sessions.values())
+        if busy != self.is_busy:
+            self.is_busy = busy
+            self._tick_in_time()
+            self.busy_changed()
 
     def _drop_old_sessions(self) -> None:
         now = self._clock.seconds()

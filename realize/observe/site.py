@@ -151,6 +151,11 @@ class _BodilessRequest(Request):
 class _QuietSite(Site):
     noisy = False
 
+    def startFactory(self) -> None:
+        """
+        No timer that tells the time to a log each second: there is no such log.
+        """
+
     def log(self, request: object) -> None:
         """
         A scrape is not worth a line in the log.
@@ -206,4 +211,5 @@ def metrics_site(
     :param refresh: as of :class:`MetricsResource`.
     """
     page = MetricsResource(registry, in_thread, refresh)
-    return _BoundedFactory(_QuietSite(page, requestFactory=_BodilessRequest), clock)
+    site = _QuietSite(page, requestFactory=_BodilessRequest, reactor=clock)
+    return _BoundedFactory(site, clock)

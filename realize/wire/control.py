@@ -14,8 +14,9 @@ from twisted.internet.defer import Deferred
 from txaio.tx import make_logger
 
 from realize.errors import BadRequest, NoSuchScope, NotAllowed, PeerError, RealizeError
-from realize.net.limits import CHANGES_PER_SECOND, Limits, Session
+from realize.net.limits import CHANGES_PER_SECOND, Limits
 from realize.net.scopes import DIRECTIONS, Direction, Party, Scope
+from realize.net.session import Session
 from realize.observe.events import LIMIT_REFUSED
 from realize.observe.levels import Levels
 from realize.units import MAX_DURATION

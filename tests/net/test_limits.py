@@ -17,9 +17,10 @@ from realize.net.limits import (
     CHANGES_PER_SECOND,
     KEPT_SECONDS,
     KEPT_SESSIONS,
+    PERIOD,
     Limits,
-    Session,
 )
+from realize.net.session import Session
 from realize.net.throttled import ThrottledConnection, ThrottledFactory
 from realize.observe.limit_metrics import LimitMetrics
 from realize.schedule import Schedule
@@ -53,17 +54,22 @@ class Daemon:
     """
     Limits, and connections that obey them.
 
+    :ivar wrong: seconds by which the time of day has been set forward.
+    :ivar busy: what the limits said about that, in turn.
     :ivar told: what the other ends were told last, by the numbers of sessions.
     """
 
     def __init__(self) -> None:
         self.clock = Clock()
+        self.wrong = 0.0
         self.registry = CollectorRegistry()
         self.limits = Limits(
             self.clock,
             LimitMetrics.create(self.registry, ["laptop", "archive"]),
-            lambda: MONDAY + timedelta(seconds=self.clock.seconds()),
+            lambda: MONDAY + timedelta(seconds=self.clock.seconds() + self.wrong),
         )
+        self.busy: list[bool] = []
+        self.limits.busy_changed = lambda: self.busy.append(self.limits.is_busy)
         self.told: dict[int, tuple[int | None, int | None]] = {}
         self.transports: dict[ThrottledConnection, Transport] = {}
 
@@ -201,6 +207,88 @@ def test_schedule_is_followed(daemon: Daemon) -> None:
     assert daemon.clock.getDelayedCalls() == []
 
 
+def test_sleeps_while_nobody_is_there(daemon: Daemon) -> None:
+    """
+    Without connections and schedules nothing is looked at; with a connection every
+    second, until it is lost.
+    """
+    daemon.limits.configure(config(peer("laptop", send_limit="1M")))
+    daemon.limits.start()
+    assert daemon.clock.getDelayedCalls() == []
+    session, connection = daemon.connect()
+    other, other_connection = daemon.connect("archive")
+    for _ in range(3):
+        daemon.clock.advance(PERIOD)
+        assert len(daemon.clock.getDelayedCalls()) == 1
+    daemon.limits.left(session, connection)
+    assert len(daemon.clock.getDelayedCalls()) == 1
+    daemon.limits.left(other, other_connection)
+    assert daemon.clock.getDelayedCalls() == []
+    assert daemon.busy == [True, False]
+
+
+def test_nobody_looks_before_the_start_or_after_the_end(daemon: Daemon) -> None:
+    """
+    Whoever comes then sets no timer.
+    """
+    session, connection = daemon.connect()
+    assert daemon.clock.getDelayedCalls() == []
+    daemon.limits.start()
+    assert len(daemon.clock.getDelayedCalls()) == 1
+    daemon.limits.stop()
+    daemon.limits.left(session, connection)
+    daemon.connect()
+    assert daemon.clock.getDelayedCalls() == []
+
+
+def test_many_who_come_do_not_put_off_the_look(daemon: Daemon) -> None:
+    """
+    It comes a second after the first of them, however many come in that second.
+    """
+    daemon.limits.start()
+    session, connection = daemon.connect()
+    for number in range(7):
+        daemon.clock.advance(PERIOD / 8)
+        daemon.connect(token=b"%d" % number)
+    connection.write(bytes(5000))
+    daemon.clock.advance(PERIOD / 8)
+    assert session.rates["send"] == 5000 / PERIOD
+
+
+def test_a_schedule_wakes_when_minutes_begin(daemon: Daemon) -> None:
+    """
+    Which is when it changes: a daemon that nobody is connected to need not look
+    between them.
+    """
+    daemon.limits.start()
+    daemon.clock.advance(7.5)
+    text = "08:00-18:00 1M, else off"
+    daemon.limits.configure(config(peer("laptop", send_limit=text)))
+    (look,) = daemon.clock.getDelayedCalls()
+    assert look.getTime() == 60
+    daemon.clock.advance(52.5)
+    (look,) = daemon.clock.getDelayedCalls()
+    assert look.getTime() == 120
+    daemon.limits.configure(config(peer("laptop", send_limit="1M")))
+    assert daemon.clock.getDelayedCalls() == []
+
+
+def test_a_schedule_after_the_time_was_set(daemon: Daemon) -> None:
+    """
+    Whoever connects finds the limit of now; others see it within a minute.
+    """
+    text = "08:00-18:00 1M, else off"
+    daemon.limits.configure(config(peer("laptop", send_limit=text)))
+    daemon.limits.start()
+    daemon.wrong = 9 * 3600
+    _session, connection = daemon.connect()
+    assert connection.send_rate == K * K
+    daemon.limits.left(_session, connection)
+    daemon.wrong = 0
+    daemon.clock.advance(60)
+    assert daemon.limits.peer("laptop").shared.send.rate is None
+
+
 def test_changes_are_logged(daemon: Daemon) -> None:
     """
     Scope, old, new and who: once for each change.
@@ -302,8 +390,6 @@ def test_lost_sessions_are_forgotten(daemon: Daemon) -> None:
     old.scope.setting("peer", "send").say(1000, None, "laptop")
     daemon.limits.left(old, connection)
     daemon.clock.advance(KEPT_SECONDS)
-    daemon.limits.start()
-    daemon.limits.stop()
     assert daemon.connect(token=b"old")[0].number != old.number
 
     for number in range(KEPT_SESSIONS + 1):
