@@ -27,6 +27,9 @@ PATIENCE = 30.0
 #: Seconds between looks at something that is about to happen.
 _PAUSE = 0.01
 
+#: Seconds in which a server that is done with its start uses nothing.
+_REST = 1.0
+
 _LAUNCHER = str(Path(__file__).with_name("launcher.py"))
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -199,9 +202,13 @@ def _has_children(pid: int) -> bool:
 class Server(Process):
     """
     A program that listens on a port of 127.0.0.1.
+
+    :ivar at_rest: whether only what it uses between its start and its end counts: a
+        program may listen before it is done with the one, and the other takes time.
     """
 
     port: int = 0
+    at_rest: bool = field(default=False, kw_only=True)
     usage: Usage | None = field(default=None, init=False)
     _before: float = field(default=0.0, init=False)
 
@@ -222,7 +229,16 @@ class Server(Process):
             else:
                 break
         self.await_children()
+        if self.at_rest:
+            self._await_rest()
         self._before = used(self.pid)
+
+    def _await_rest(self) -> None:
+        deadline = time.monotonic() + PATIENCE
+        before = -1.0
+        while (now := used(self.pid)) != before and time.monotonic() < deadline:
+            before = now
+            time.sleep(_REST)
 
     def await_children(self) -> None:
         """
@@ -236,9 +252,11 @@ class Server(Process):
         """
         End it; :attr:`usage` is what it used since it listened.
         """
+        so_far = used(self.pid) if self.at_rest else None
         self.terminate()
         ended = self.wait(PATIENCE)
-        self.usage = Usage(max(ended.cpu - self._before, 0.0), ended.memory)
+        cpu = ended.cpu if so_far is None else so_far
+        self.usage = Usage(max(cpu - self._before, 0.0), ended.memory)
 
 
 @contextmanager

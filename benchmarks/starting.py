@@ -59,4 +59,6 @@ class Idle:
         """
         setup = REALIZE.set_up(evolve(job, direction="push"))
         setup.words = ["sleep", str(self.seconds)]
+        for server in setup.servers.values():
+            server.at_rest = True
         return setup

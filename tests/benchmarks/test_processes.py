@@ -76,6 +76,33 @@ def test_a_server_is_not_charged_for_starting(tmp_path: Path) -> None:
     assert not server.running()
 
 
+RESTLESS = """
+import signal, socket, sys
+def end(*_):
+    for n in range(20_000_000): pass
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+server = socket.create_server(('127.0.0.1', {port}))
+for n in range(20_000_000): pass
+while True:
+    server.accept()[0].close()
+"""
+
+
+@pytest.mark.parametrize("at_rest", [False, True])
+def test_what_a_server_uses_at_rest(tmp_path: Path, at_rest: bool) -> None:
+    """
+    Without the part of its start that comes after it listens, and without its end.
+    """
+    port = free_port()
+    words = python(RESTLESS.format(port=port))
+    server = Server(words, tmp_path / "log", port=port, at_rest=at_rest)
+    with serving([server]):
+        pass
+    assert server.usage is not None
+    assert (server.usage.cpu < 0.1) == at_rest
+
+
 def test_a_server_that_does_not_come_up_is_a_failure(tmp_path: Path) -> None:
     """
     With what it said.
