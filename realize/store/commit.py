@@ -34,6 +34,7 @@ from realize.paths import parent_of, printable
 from realize.store.identity import identity_of
 from realize.store.partial import Partial
 from realize.store.present import look, proven
+from realize.store.replaced import Replaced
 from realize.store.root import Root, disk_error
 from realize.store.syscalls import UNSUPPORTED, rename_noreplace, start_writeback
 from realize.store.together import WORTHWHILE, sync_together
@@ -109,6 +110,8 @@ class Commits:
         self._replace = replace
         self._fsync = sync
         self._together = together
+        #: Large files that gave way: to be let go once all is answered.
+        self.replaced = Replaced()
         #: Directories whose parents are durable.
         self._anchored: set[bytes] = set()
         self._root_anchored = False
@@ -215,6 +218,7 @@ class Commits:
                 raise AlreadyExists(
                     f"{printable(entry.wanted.path)}: exists, and may not be replaced"
                 ) from None
+            self.replaced.hold(directory, name)
             os.rename(unfinished, name, src_dir_fd=directory, dst_dir_fd=directory)
             how = "replaced"
         except OSError as error:
@@ -229,6 +233,7 @@ class Commits:
     ) -> How:
         if self._replace:
             how: How = "written" if look(directory, name) is None else "replaced"
+            self.replaced.hold(directory, name)
             os.rename(unfinished, name, src_dir_fd=directory, dst_dir_fd=directory)
             return how
         os.link(unfinished, name, src_dir_fd=directory, dst_dir_fd=directory)

@@ -96,8 +96,8 @@ class LocalDestination:
         self._replace = replace
         self._name = name
         self._recorder = recorder
-        self._files = IncomingFiles(ledger, root.free, max_open or _descriptors())
         self._commits = Commits(root, replace, sync, together)
+        self._files = IncomingFiles(ledger, self._free, max_open or _descriptors())
         self._writer = Writer(root, self._files, self._commits, replace, recorder)
         self._signer = Signer(opening_present(root), digests=False)
         self._offers = Offers(
@@ -273,6 +273,9 @@ class LocalDestination:
             self._commits.commit(group)
             self._recorder.committed(len(group), time.monotonic() - began)
             self._record(group)
+            if self._commits.replaced:
+                pool = self._work.pool
+                pool.tell(pool.run, self._commits.replaced.let_go)
             return [
                 entry if isinstance(entry, Failure) else self._finished(entry)
                 for entry in entries
@@ -391,7 +394,13 @@ class LocalDestination:
         self._record(entries)
         return [entry.result for entry in entries]
 
+    def _free(self) -> int:
+        # What gave way counts as free.
+        self._commits.replaced.let_go()
+        return self._root.free()
+
     def _close(self) -> None:
+        self._commits.replaced.let_go()
         self._files.forget_all()
         self._root.close()
         self._recorder.close()

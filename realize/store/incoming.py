@@ -75,7 +75,7 @@ class IncomingFiles:
     All files of a session that were offered and are not finished.
 
     :param ledger: of the directory, shared with other sessions.
-    :param free: asks the file system for its free bytes.
+    :ivar free: asks the file system for its free bytes.
     :param max_open: most partials open at once.
     """
 
@@ -83,7 +83,7 @@ class IncomingFiles:
         self, ledger: SpaceLedger, free: Callable[[], int], max_open: int
     ) -> None:
         self._ledger = ledger
-        self._free = free
+        self.free = free
         self._max_open = max_open
         self._files: dict[bytes, Incoming] = {}
         #: Those with a partial; the ones that were not used for longest come first.
@@ -151,7 +151,7 @@ class IncomingFiles:
         missing = max(0, file.size - file.holes - stored)
         more = missing - file.promised
         if more > 0:
-            self._ledger.promise(more, self._free() if free is None else free)
+            self._ledger.promise(more, self.free() if free is None else free)
         elif more < 0:
             self._ledger.release(-more)
         file.promised = missing

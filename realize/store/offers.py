@@ -90,7 +90,7 @@ class Offers:
         :raises DirectoryGone: the root has vanished.
         """
         self._root.check()
-        free = self._root.free()
+        free = self._files.free()
         modes = {each.path: each.mode for each in directories}
         results: list[Held | Failure] = []
         with (
@@ -112,7 +112,7 @@ class Offers:
         :raises DirectoryGone: the root has vanished.
         """
         self._root.check()
-        free = self._root.free()
+        free = self._files.free()
         results: list[Held | Failure] = []
         with (
             self._files.using([offer.path for offer in offers]),
