@@ -12,7 +12,6 @@ import socket
 import stat
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,15 +28,7 @@ from tests.support.programs import (
 MANUAL = Path(__file__).parents[2] / "docs"
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    """
-    Two hosts whose daemons run, and a third.
-    """
-    world = World.create(tmp_path)
-    world.start()
-    yield world
-    world.stop()
+pytestmark = pytest.mark.usefixtures("daemons")
 
 
 def place(world: World, name: str) -> tuple[str, Path]:
@@ -54,12 +45,7 @@ def place(world: World, name: str) -> tuple[str, Path]:
 
 @pytest.mark.parametrize(
     ("source", "destination"),
-    [
-        ("local", "local too"),
-        ("local", "nas"),
-        ("nas", "local"),
-        ("nas", "box"),
-    ],
+    [("local", "local too"), ("local", "nas"), ("nas", "local"), ("nas", "box")],
 )
 def test_everything_arrives_as_it_was(
     world: World, source: str, destination: str

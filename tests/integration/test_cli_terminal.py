@@ -12,7 +12,6 @@ import struct
 import subprocess
 import termios
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,11 +24,10 @@ CURSOR = re.compile(r"\x1b\[[0-9;?]*[A-HJKhl]")
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(world: World, tmp_path: Path) -> World:
     """
     A daemon to move to, and files to move, one of them with a hostile name.
     """
-    world = World.create(tmp_path)
     world.nas.start()
     source = tmp_path / "photos"
     source.mkdir()
@@ -38,8 +36,7 @@ def world(tmp_path: Path) -> Iterator[World]:
     (source / "film \x1b]0;owned\x07.mov").write_bytes(os.urandom(1 << 20) * 150)
     (source / "taken \x1b[2J").write_text("1")
     (world.nas.directory("inbox") / "taken \x1b[2J").mkdir()
-    yield world
-    world.stop()
+    return world
 
 
 def on_terminal(

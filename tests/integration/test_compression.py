@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -18,15 +17,7 @@ from tests.support.programs import World, free_port, snapshot
 KIB = 1024
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    """
-    Two hosts whose daemons run.
-    """
-    world = World.create(tmp_path)
-    world.start()
-    yield world
-    world.stop()
+pytestmark = pytest.mark.usefixtures("daemons")
 
 
 def texts(root: Path, nbytes: int) -> None:

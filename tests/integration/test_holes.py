@@ -18,15 +18,7 @@ GIB = 1024**3
 MIB = 1024**2
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    """
-    Two hosts whose daemons run.
-    """
-    world = World.create(tmp_path)
-    world.start()
-    yield world
-    world.stop()
+pytestmark = pytest.mark.usefixtures("daemons")
 
 
 @pytest.fixture

@@ -28,16 +28,6 @@ TEXT_LINE = re.compile(
 )
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    """
-    Two daemons that are not started yet.
-    """
-    world = World.create(tmp_path)
-    yield world
-    world.stop()
-
-
 @define
 class Journal:
     """

@@ -29,18 +29,16 @@ UNITS = Path(__file__).parents[2] / "deploy" / "systemd"
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(world: World, tmp_path: Path) -> World:
     """
     Two daemons that are not started yet; ``me`` may control ``nas``.
     """
-    world = World.create(tmp_path)
     text = world.nas.config.read_text()
     world.nas.config.write_text(
         text.replace("[peers.me]", "[peers.me]\ncontrol = true")
     )
     (tmp_path / "source").mkdir()
-    yield world
-    world.stop()
+    return world
 
 
 DEPLOYMENT = Path(__file__).parents[2] / "docs" / "deployment.md"

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +26,12 @@ K, M = 1024, 1024 * 1024
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(world: World) -> World:
     """
     A daemon whose client may control it, behind a relay.
     """
-    world = World.create(tmp_path)
     allow_control(world)
-    yield world
-    world.stop()
+    return world
 
 
 @pytest.fixture

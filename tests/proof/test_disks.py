@@ -26,16 +26,6 @@ CONTENT = os.urandom(50_000)
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    """
-    Hosts whose daemons are not started yet.
-    """
-    world = World.create(tmp_path / "world")
-    yield world
-    world.stop()
-
-
-@pytest.fixture
 def source(tmp_path: Path) -> Path:
     """
     An empty source.

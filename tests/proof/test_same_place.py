@@ -22,16 +22,6 @@ RIGHTS = 'put = ["me"]\nreplace = ["me"]\ntake = ["me"]'
 INBOX, BELOW = "nas:inbox", "nas:inbox/many"
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    """
-    Hosts whose daemons are not started yet.
-    """
-    world = World.create(tmp_path / "world")
-    yield world
-    world.stop()
-
-
 @contextmanager
 def mounted(point: Path, *words: str | Path) -> Iterator[Path]:
     """

@@ -4,25 +4,23 @@ Directories to work in, and stores without threads.
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from realize.store.identity import identity_of, ignore_lease_signals
+from realize.store.identity import STEP_NS, ignore_lease_signals
+from realize.store.removal import Remover
 from realize.store.root import Root
 from realize.store.source import LocalSource
 from realize.store.work import WorkPool, WorkQueue
+from tests.support.files import in_a_minute
 from tests.support.recording import new_recorder
+from tests.support.removing import CONTENT, Meddling, Warnings
 from tests.support.threads import InlineReactor, InlineThreads, result_of
-
-#: A user who owns nothing.
-NOBODY = 65534
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -56,13 +54,6 @@ def pool() -> WorkPool:
     Does everything at once.
     """
     return WorkPool(InlineReactor(), InlineThreads())  # type: ignore[arg-type]
-
-
-def in_a_minute() -> int:
-    """
-    A clock for which no file of a test has changed just now.
-    """
-    return time.time_ns() + 60 * 1_000_000_000
 
 
 @pytest.fixture
@@ -109,27 +100,38 @@ def public() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-@contextmanager
-def as_nobody() -> Iterator[None]:
+@pytest.fixture
+def guard() -> Meddling:
     """
-    Be a user who owns nothing and may nothing, in all threads.
+    Does nothing, unless told to.
     """
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
+    return Meddling()
 
 
-def identity_at(path: Path) -> bytes:
+@pytest.fixture
+def warnings() -> Warnings:
     """
-    The identity of the file that is there.
+    None yet.
     """
-    return identity_of(path.lstat())
+    return Warnings()
 
 
-def names_below(path: Path) -> set[str]:
+@pytest.fixture
+def remover(root: Root, guard: Meddling, warnings: Warnings) -> Iterator[Remover]:
     """
-    All there is below a directory, hidden or not.
+    A remover below *tree*.
     """
-    return {str(each.relative_to(path)) for each in path.rglob("*")}
+    remover = Remover(root, guard, warnings)
+    yield remover
+    remover.close()
+
+
+@pytest.fixture
+def file(tree: Path) -> Path:
+    """
+    A file to remove.
+    """
+    path = tree / "file"
+    path.write_bytes(CONTENT)
+    time.sleep(STEP_NS / 1e9)  # older kernels' clocks move in steps
+    return path

@@ -16,7 +16,7 @@ import pytest
 from realize.errors import DirectoryGone, NameTaken, UnsafePath
 from realize.model import Directory, Offer, Piece, Written
 from realize.store.incoming import MAX_OFFERED
-from tests.store.conftest import NOBODY, as_nobody
+from tests.support.files import NOBODY, as_nobody
 from tests.support.putting import Putting, codes, contents, finish_of
 from tests.support.requirements import needs
 from tests.support.threads import result_of

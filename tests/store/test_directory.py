@@ -14,14 +14,9 @@ from realize.errors import DirectoryGone, NameTaken, NoSuchFile, UnsafePath
 from realize.model import Offer, Prefix
 from realize.store.directory import LocalDirectory
 from realize.store.identity import Guard
-from tests.store.conftest import as_nobody
+from tests.support.files import as_nobody, descriptors
 from tests.support.requirements import needs
-from tests.support.threads import (
-    InlineReactor,
-    InlineThreads,
-    QueueReactor,
-    result_of,
-)
+from tests.support.threads import InlineReactor, InlineThreads, QueueReactor, result_of
 
 
 @pytest.fixture
@@ -51,13 +46,6 @@ def paths(store):
     What a source lists.
     """
     return sorted(file.path for file in result_of(store.list(0)).files)
-
-
-def descriptors():
-    """
-    How many this process has.
-    """
-    return len(os.listdir("/proc/self/fd"))
 
 
 def test_check(tree, make):

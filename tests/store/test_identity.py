@@ -32,7 +32,7 @@ from realize.store.identity import (
     matches_moved,
     size_of,
 )
-from tests.store.conftest import as_nobody, identity_at
+from tests.support.files import as_nobody, identity_at
 from tests.support.requirements import needs
 
 SECOND = 1_000_000_000

@@ -10,6 +10,7 @@ import pytest
 
 from realize.errors import NoSuchFile
 from realize.store.root import Root
+from tests.support.files import descriptors
 
 
 @pytest.fixture
@@ -64,10 +65,10 @@ def test_nothing_stays_open(root):
     """
     With the block and the root everything is closed.
     """
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     with root.directories() as directories:
         directories.descriptor(b"a")
         directories.descriptor(b"b")
         root.close()
     # That of the root itself is gone too.
-    assert len(os.listdir("/proc/self/fd")) == before - 1
+    assert descriptors() == before - 1

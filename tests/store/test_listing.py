@@ -18,7 +18,7 @@ from realize.paths import MAX_PATH
 from realize.store.hidden import HiddenDirectory
 from realize.store.listing import PAGE_BYTES, PAGE_ENTRIES, Walk
 from realize.store.root import Root
-from tests.store.conftest import as_nobody, identity_at, names_below
+from tests.support.files import as_nobody, descriptors, identity_at, names_below
 from tests.support.requirements import needs
 
 HIDDEN = ".realize-moved-0123456789abcdef"
@@ -63,13 +63,6 @@ def notices_of(pages):
     Their notices.
     """
     return [notice for page in pages for notice in page.notices]
-
-
-def descriptors():
-    """
-    How many this process has.
-    """
-    return len(os.listdir("/proc/self/fd"))
 
 
 def grow(tree, *paths):

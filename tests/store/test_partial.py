@@ -17,6 +17,7 @@ from realize.errors import BadRequest, Busy, NameTaken
 from realize.model import PREFIX_STEP
 from realize.paths import MAX_NAME, is_partial
 from realize.store.partial import Partial, held_bytes, partial_name
+from tests.support.files import descriptors
 from tests.support.requirements import needs
 
 NAME = b".x.realize-part"
@@ -180,11 +181,11 @@ def test_no_descriptor_is_lost_when_busy(directory):
     Being kept out costs no descriptor.
     """
     first = Partial.begin(directory, NAME)
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     for _ in range(5):
         with pytest.raises(Busy):
             Partial.begin(directory, NAME)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
     first.close()
 
 

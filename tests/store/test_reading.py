@@ -27,7 +27,7 @@ from realize.model import PREFIX_STEP, Digests, Extent, Failure, Prefix, Range
 from realize.store.identity import STEP_NS, Guard
 from realize.store.reading import MAX_MARKS, MAX_OPEN, Reader, _OpenFile
 from realize.store.root import Root
-from tests.store.conftest import as_nobody, identity_at, in_a_minute
+from tests.support.files import as_nobody, identity_at, in_a_minute
 from tests.support.requirements import needs
 
 SIZE = 100_000

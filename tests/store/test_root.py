@@ -27,7 +27,7 @@ from realize.errors import (
 )
 from realize.store.kept import MAX_KEPT
 from realize.store.root import Root, disk_error
-from tests.store.conftest import as_nobody
+from tests.support.files import as_nobody
 from tests.support.requirements import needs
 
 AWKWARD = [b"x" * 255, b"\xff\xfe", b"new\nline", b"{}", b"-rf", b"\x1b[31m", b" "]

@@ -28,7 +28,7 @@ from realize.model import (
 from realize.store.root import Root
 from realize.store.source import LocalSource
 from realize.store.work import DiskThreads, WorkPool, WorkQueue
-from tests.store.conftest import identity_at, in_a_minute, names_below
+from tests.support.files import descriptors, identity_at, in_a_minute, names_below
 from tests.support.recording import new_recorder
 from tests.support.threads import QueueReactor, result_of
 
@@ -53,13 +53,6 @@ def all_files(source):
         page = result_of(source.list(page.next))
         files += page.files
     return files
-
-
-def descriptors():
-    """
-    How many this process has.
-    """
-    return len(os.listdir("/proc/self/fd"))
 
 
 def open_inodes():

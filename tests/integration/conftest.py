@@ -1,0 +1,42 @@
+"""
+Hosts for tests with real programs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.programs import World, free_port
+from tests.support.scraping import wait_until_open
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """
+    Hosts that are configured and do not run yet.
+    """
+    world = World.create(tmp_path)
+    yield world
+    world.stop()
+
+
+@pytest.fixture
+def daemons(world: World) -> None:
+    """
+    The daemons of both hosts run.
+    """
+    world.start()
+
+
+@pytest.fixture
+def metrics_port(world: World) -> int:
+    """
+    Where the daemon of ``nas``, which runs, has its metrics.
+    """
+    port = free_port()
+    world.nas.start(f"--metrics-addr=127.0.0.1:{port}")
+    wait_until_open(port)
+    return port

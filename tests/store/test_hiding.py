@@ -1,0 +1,175 @@
+"""
+Removing in two steps: hidden, and then unlinked or put back.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from realize.errors import SourceChanged, StillOpen
+from realize.model import Removed
+from realize.store.identity import STEP_NS
+from realize.store.listing import Walk
+from tests.support.files import descriptors, names_below
+from tests.support.removing import (
+    CONTENT,
+    append,
+    one,
+    overwrite,
+    removal,
+    step,
+    truncate,
+)
+
+
+@pytest.fixture
+def hidden(tree, remover, file):
+    """
+    A removal whose file is hidden.
+    """
+    item = removal(tree, file, "hide")
+    assert one(remover, item) == Removed()
+    return item
+
+
+def test_hides(tree, remover, hidden, root):
+    """
+    Nobody sees it, a listing neither; hiding again changes nothing.
+    """
+    assert not (tree / "file").exists()
+    assert Walk(root).page().files == []
+    assert one(remover, hidden) == Removed()
+    assert len(names_below(tree)) == 2
+
+
+def test_hide_and_unlink(tree, remover, hidden):
+    """
+    Gone for good, with the hidden directory.
+    """
+    before = descriptors()
+    assert one(remover, step(hidden, "unlink")) == Removed()
+    assert names_below(tree) == set()
+    assert descriptors() == before - 1
+
+
+def test_hide_and_restore(tree, remover, hidden):
+    """
+    As if nothing had been.
+    """
+    assert one(remover, step(hidden, "restore")) == Removed()
+    assert names_below(tree) == {"file"}
+    assert (tree / "file").read_bytes() == CONTENT
+    assert one(remover, removal(tree, tree / "file")) == Removed()
+
+
+def test_hidden_until_all_are_done(tree, remover):
+    """
+    One hidden directory for a batch; it goes with the last of its files.
+    """
+    paths = [tree / name for name in "abc"]
+    for path in paths:
+        path.write_bytes(CONTENT)
+    items = [removal(tree, path, "hide") for path in paths]
+    assert remover.remove(items, False) == [Removed()] * 3
+    assert len(list(tree.iterdir())) == 1
+    answers = remover.remove(
+        [step(items[0], "unlink"), step(items[1], "restore")], False
+    )
+    assert answers == [Removed()] * 2
+    assert len(list(tree.iterdir())) == 2
+    assert one(remover, step(items[2], "unlink")) == Removed()
+    assert names_below(tree) == {"b"}
+
+
+@pytest.mark.parametrize("change", [append, overwrite, truncate])
+def test_changed_while_hidden(tree, remover, hidden, change):
+    """
+    Somebody found it nevertheless: it goes back.
+    """
+    time.sleep(STEP_NS / 1e9)
+    change(next(tree.glob(".realize-moved-*/file")))
+    with pytest.raises(SourceChanged):
+        one(remover, step(hidden, "unlink"))
+    assert names_below(tree) == {"file"}
+
+
+def test_open_for_writing_while_hidden(tree, remover, hidden):
+    """
+    The same for somebody who may write.
+    """
+    writer = next(tree.glob(".realize-moved-*/file")).open("ab")
+    with writer, pytest.raises(StillOpen):
+        one(remover, step(hidden, "unlink"))
+    assert names_below(tree) == {"file"}
+
+
+def test_new_file_while_hidden(tree, remover, hidden):
+    """
+    It keeps the name, and stays when the hidden one goes.
+    """
+    (tree / "file").write_bytes(b"new")
+    assert one(remover, step(hidden, "unlink")) == Removed()
+    assert (tree / "file").read_bytes() == b"new"
+    assert names_below(tree) == {"file"}
+
+
+def test_restored_beside_a_new_file(tree, remover, hidden):
+    """
+    Both stay, and the answer says so.
+    """
+    (tree / "file").write_bytes(b"new")
+    with pytest.raises(SourceChanged, match="kept as"):
+        one(remover, step(hidden, "restore"))
+    (kept,) = names_below(tree) - {"file"}
+    assert (tree / kept).read_bytes() == CONTENT
+    assert (tree / "file").read_bytes() == b"new"
+
+
+def test_unlink_needs_hide(tree, remover, file):
+    """
+    The second step alone removes nothing.
+    """
+    for word in ("unlink", "restore"):
+        with pytest.raises(SourceChanged, match="not hidden"):
+            one(remover, removal(tree, file, word))
+    assert names_below(tree) == {"file"}
+
+
+def test_close_puts_back(tree, remover, hidden):
+    """
+    What was hidden is there again, and nothing is left open.
+    """
+    before = descriptors()
+    remover.close()
+    assert names_below(tree) == {"file"}
+    assert descriptors() == before - 1
+
+
+def test_close_puts_back_into_a_renamed_directory(tree, remover):
+    """
+    The file goes where its directory went.
+    """
+    (tree / "sub").mkdir()
+    (tree / "sub/file").write_bytes(CONTENT)
+    item = removal(tree, tree / "sub/file", "hide")
+    assert one(remover, item) == Removed()
+    (tree / "sub").rename(tree / "other")
+    remover.close()
+    assert names_below(tree) == {"other", "other/file"}
+
+
+def test_crash_while_hidden(tree, remover, hidden, root):
+    """
+    As long as the process lives the file is ours; once it is dead, the next listing
+    has it again.
+    """
+    (group,) = {waiting.group for waiting in remover._waiting.values()}
+    assert Walk(root).page().files == []
+    os.close(group.hidden.fd)  # as the end of a process does
+    remover._waiting.clear()
+    (file,) = Walk(root).page().files
+    assert file.path == b"file"
+    assert names_below(tree) == {"file"}

@@ -1,0 +1,118 @@
+"""
+What tests of removals share: a guard that meddles, and short words for one removal.
+"""
+
+from __future__ import annotations
+
+import os
+
+from blake3 import blake3
+
+from realize.model import Failure, Removal
+from realize.store.identity import Guard
+from tests.support.files import identity_at, in_a_minute
+
+CONTENT = b"hello world"
+
+
+class Meddling(Guard):
+    """
+    A guard that lets something happen to a file after its first look at it, and again
+    just before its last.
+    """
+
+    def __init__(self):
+        super().__init__(0, lambda reason: None, in_a_minute)
+        self.after_open = lambda: None
+        self.before_last_look = lambda: None
+
+    def open_leased(self, *args, **options):
+        """
+        Open, and then it happens.
+        """
+        result = super().open_leased(*args, **options)
+        self.after_open()
+        return result
+
+    def is_unbroken(self, fd):
+        """
+        It happens, and then look.
+        """
+        self.before_last_look()
+        return super().is_unbroken(fd)
+
+
+class Warnings:
+    """
+    What the remover complained of.
+    """
+
+    def __init__(self):
+        self.lacks = []
+
+    def __call__(self, lack, reason):
+        """
+        Note it.
+        """
+        self.lacks.append((lack, reason))
+
+
+def removal(tree, path, step="now"):
+    """
+    What removes the file that is there now.
+    """
+    name = os.fsencode(path.relative_to(tree))
+    return Removal(name, identity_at(path), blake3(CONTENT).digest(), step)
+
+
+def one(remover, item, prune=False):
+    """
+    The answer for one file, or the error.
+    """
+    (answer,) = remover.remove([item], prune)
+    if isinstance(answer, Failure):
+        raise answer.error
+    return answer
+
+
+def step(item, word):
+    """
+    Another step of the same removal.
+    """
+    return Removal(item.path, item.identity, item.digest, word)
+
+
+def append(path):
+    """
+    Somebody goes on writing.
+    """
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK)
+    os.write(fd, b"!")
+    os.close(fd)
+
+
+def overwrite(path):
+    """
+    The same length, and the old time of modification.
+    """
+    status = path.stat()
+    path.write_bytes(CONTENT[::-1])
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def truncate(path):
+    """
+    Shorter.
+    """
+    os.truncate(path, 3)
+
+
+def replace(path):
+    """
+    Another file of the same size and time.
+    """
+    status = path.stat()
+    other = path.with_name("other")
+    other.write_bytes(CONTENT[::-1])
+    os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
+    other.replace(path)
