@@ -24,14 +24,6 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 @pytest.fixture
-def daemons(world: World) -> None:
-    """
-    The daemons of both hosts run.
-    """
-    world.start()
-
-
-@pytest.fixture
 def metrics_port(world: World) -> int:
     """
     Where the daemon of ``nas``, which runs, has its metrics.

@@ -28,7 +28,13 @@ from tests.support.programs import (
 MANUAL = Path(__file__).parents[2] / "docs"
 
 
-pytestmark = pytest.mark.usefixtures("daemons")
+@pytest.fixture
+def world(world: World) -> World:
+    """
+    Two hosts whose daemons run, and a third.
+    """
+    world.start()
+    return world
 
 
 def place(world: World, name: str) -> tuple[str, Path]:

@@ -18,7 +18,13 @@ GIB = 1024**3
 MIB = 1024**2
 
 
-pytestmark = pytest.mark.usefixtures("daemons")
+@pytest.fixture
+def world(world: World) -> World:
+    """
+    Two hosts whose daemons run.
+    """
+    world.start()
+    return world
 
 
 @pytest.fixture
