@@ -27,6 +27,11 @@ from benchmarks.setup import Contender, Job, find
 #: Files of a case up to which contents are compared too, not only numbers and sizes.
 _COMPARED = 10
 
+#: More files than that are not deleted between runs.  An ext4 without a journal does
+#: not use the inode of a deleted file again for minutes, and looks at each of them
+#: whenever a file is made near them: one run would slow down the next.
+_DELETED = 1000
+
 
 @define
 class Bench:
@@ -47,6 +52,7 @@ class Bench:
     profiles: Path | None = None
     smoke: bool = False
     _masters: dict[Recipe, Path] = field(factory=dict)
+    _discarded: int = 0
 
     def run(self, case: Case, rounds: int) -> CaseResult:
         """
@@ -111,7 +117,7 @@ class Bench:
         """
         for recipe, path in list(self._masters.items()):
             if recipe not in needed:
-                shutil.rmtree(path)
+                self._discard(path)
                 del self._masters[recipe]
 
     def _master(self, recipe: Recipe) -> Path:
@@ -168,8 +174,23 @@ class Bench:
             if case.keeps_present:
                 self._remove_moved(case, destination)
             else:
-                shutil.rmtree(destination)
-            shutil.rmtree(source, ignore_errors=True)
+                self._discard(destination)
+            self._discard(source)
+
+    def _discard(self, directory: Path) -> None:
+        """
+        Clear a directory away; its files are deleted at the end if they are many.
+        """
+        if not directory.exists():
+            return
+        many = data.measure(directory).files > _DELETED
+        if many and directory.is_relative_to(self.work):
+            aside = self.work / "discarded" / str(self._discarded)
+            aside.parent.mkdir(exist_ok=True)
+            directory.rename(aside)
+            self._discarded += 1
+        else:
+            shutil.rmtree(directory, ignore_errors=True)
 
     def _remove_moved(self, case: Case, destination: Path) -> None:
         master = self._master(case.source)
