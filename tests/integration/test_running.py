@@ -353,13 +353,19 @@ def test_what_systemd_hears(world: World, manager: Manager) -> None:
     assert ready == "READY=1\nSTATUS=0 connections, 0 B/s received, 0 B/s sent"
     for _ in range(3):
         assert manager.until("WATCHDOG") == "WATCHDOG=1"
-    moving = begin_slow_move(world, seconds=3 * int(STATUS_INTERVAL))
-    status = manager.until("STATUS=1 connection, ")
-    assert re.search(r"1 connection, [\d.]+ \w?i?B/s received, ", status)
-    tell(world, signal.SIGHUP)
-    assert re.fullmatch(r"RELOADING=1\nMONOTONIC_USEC=\d+", manager.until("RELOADING"))
-    assert manager.until("READY=1").startswith("READY=1\nSTATUS=1 connection, ")
-    assert moving.wait(60) == 0
+    # Killed long before it is over, however slow the machine.
+    moving = begin_slow_move(world, seconds=20 * int(STATUS_INTERVAL))
+    try:
+        status = manager.until(" MiB/s received, ")
+        assert status.startswith("STATUS=1 connection, ")
+        tell(world, signal.SIGHUP)
+        told = manager.until("RELOADING")
+        assert re.fullmatch(r"RELOADING=1\nMONOTONIC_USEC=\d+", told)
+        told = manager.until("READY=1")
+        assert told.startswith("READY=1\nSTATUS=1 connection, ")
+    finally:
+        moving.kill()
+        moving.communicate()
     manager.drain()  # few messages fit into it, and those that do not are dropped
     world.nas.stop()
     assert manager.until("STOPPING=1").startswith("STOPPING=1\nSTATUS=")

@@ -480,6 +480,25 @@ def test_link_in_the_way(putting, tree):
     assert (tree / "target").read_bytes() == b"target"
 
 
+def synced_by(script, tree, tmp_path, says):
+    """
+    The paths of what a script that gets *tree* makes durable.
+    """
+    trace = tmp_path / "trace"
+    process = subprocess.run(
+        [
+            *("strace", "-qq", "-f", "-y", "-etrace=fsync", "-o", trace),
+            *(sys.executable, "-c", script, tree),
+        ],
+        cwd=Path(__file__).parents[2],
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    assert process.stdout == says
+    return re.findall(r"fsync\(\d+<(.*)>\)", trace.read_text())
+
+
 @needs("strace")
 def test_directories_above_the_root_are_durable(tree, tmp_path):
     """
@@ -492,19 +511,7 @@ def test_directories_above_the_root_are_durable(tree, tmp_path):
         "putting = Putting(Path(sys.argv[1]), below=b'a/b')\n"
         "print(putting.put({b'c/x': b'content'})[0].how)\n"
     )
-    trace = tmp_path / "trace"
-    process = subprocess.run(
-        [
-            *("strace", "-qq", "-f", "-y", "-etrace=fsync", "-o", trace),
-            *(sys.executable, "-c", script, tree),
-        ],
-        cwd=Path(__file__).parents[2],
-        text=True,
-        capture_output=True,
-        check=True,
-    )
-    assert process.stdout == "written\n"
-    synced = re.findall(r"fsync\(\d+<(.*)>\)", trace.read_text())
+    synced = synced_by(script, tree, tmp_path, "written\n")
     assert {f"{tree}", f"{tree}/a", f"{tree}/a/b", f"{tree}/a/b/c"} <= set(synced)
 
 
@@ -523,19 +530,7 @@ def test_a_root_made_once_more_is_durable(tree, tmp_path):
         "    print(putting.put({name: b'content'})[0].how)\n"
         "    shutil.rmtree(tree / 'a' / 'b')\n"
     )
-    trace = tmp_path / "trace"
-    process = subprocess.run(
-        [
-            *("strace", "-qq", "-f", "-y", "-etrace=fsync", "-o", trace),
-            *(sys.executable, "-c", script, tree),
-        ],
-        cwd=Path(__file__).parents[2],
-        text=True,
-        capture_output=True,
-        check=True,
-    )
-    assert process.stdout == "written\n" * 2
-    synced = re.findall(r"fsync\(\d+<(.*)>\)", trace.read_text())
+    synced = synced_by(script, tree, tmp_path, "written\n" * 2)
     assert synced.count(f"{tree}/a") == 2
 
 

@@ -19,24 +19,14 @@ from twisted.protocols.amp import AmpBox
 from realize.errors import PeerGone
 from realize.model import Piece, Range
 from realize.wire.commands import Greeting
-from realize.wire.compression import Mode
 from realize.wire.link import ALIVE_AFTER, SILENCE
 from realize.wire.payload import MAX_PAYLOAD, pack
+from tests.support.inbox import check_any_pieces, make_net, open_both, piece, use
 from tests.support.slow import QuickStore
-from tests.support.wire import Client, Net, now
-from tests.wire.test_link import open_both, piece, use
+from tests.support.wire import Client, now
 
 TEXT = b"never lost, " * 5000
 BOMB = zstandard.ZstdCompressor().compress(bytes(2**26))
-
-
-def make_net(client_wants: Mode | None, server_can: bool = True) -> Net:
-    """
-    A server with one directory.
-    """
-    net = Net(server_can, client_wants)
-    net.service.offer("inbox")
-    return net
 
 
 @settings(deadline=None, max_examples=40)
@@ -46,25 +36,7 @@ def test_order_and_content(data):
     In pieces of any size, whatever shrinks and whatever does not: writes are begun in
     their order, and both directions bring what was sent.
     """
-    net = make_net("always")
-    store = use(net, QuickStore())
-    sizes = st.one_of(st.integers(1, 40), st.integers(1, 70_000))
-    client = net.client(segment=lambda: data.draw(sizes, "segment"))
-    source, destination = open_both(client)
-    lengths = data.draw(
-        st.lists(st.one_of(st.integers(0, 40), st.integers(0, 200_000)), max_size=6)
-    )
-    asked: list[Deferred[Any]] = []
-    for number, length in enumerate(lengths):
-        content = (b"%16d" % number + bytes(length))[:length]
-        asked.append(client.begin(destination.write(*piece(content))))
-        asked.append(client.begin(source.read([Range(b"x", b"i", 0, length)])))
-    client.wires.pump()
-    assert [each[2] for each in store.begun if each[0] == "write"] == lengths
-    for number, each in enumerate(store.begun[::2]):
-        assert each[3] == (b"%16d" % number)[: each[2]]
-    reads = [now(each) for each in asked[1::2]]
-    assert [len(content) for _, content in reads] == lengths
+    client = check_any_pieces(make_net("always", server_can=True), data.draw)
     assert client.server._intake._unread == client.server._intake._in_progress == 0
 
 
@@ -99,7 +71,7 @@ def test_a_limit_turns_it_on():
     """
     ``auto`` knows of a limit on what it sends.
     """
-    net = make_net("auto")
+    net = make_net("auto", server_can=True)
     use(net, QuickStore())
     client = net.client()
     _source, destination = open_both(client)
@@ -125,7 +97,7 @@ def test_goodbye_is_heard():
     """
     What waits to be compressed does not keep back why a connection is closed.
     """
-    net = make_net("always")
+    net = make_net("always", server_can=True)
     use(net, QuickStore())
     client = net.client()
     source, _destination = open_both(client)
@@ -239,7 +211,7 @@ def test_reading_stops_while_much_arrives():
     A peer that sends faster than this end decompresses fills no memory, whatever else
     has reading resumed.
     """
-    net = make_net("always")
+    net = make_net("always", server_can=True)
     store = use(net, QuickStore())
     client = net.client()
     open_both(client)
@@ -256,7 +228,7 @@ def test_alive_while_reading_is_stopped():
     Who does not read, because so much waits behind what is being decompressed, does
     not take the other end for dead.
     """
-    net = make_net("always")
+    net = make_net("always", server_can=True)
     client = net.client()
     compression = client.server._compression
     assert compression is not None
@@ -275,7 +247,7 @@ def test_goodbye_behind_content():
     A connection may be gone before what arrived in front of the goodbye is
     decompressed; why it was closed is heard all the same.
     """
-    net = make_net("always")
+    net = make_net("always", server_can=True)
     use(net, QuickStore())
     client = net.client()
     source, _destination = open_both(client)

@@ -15,11 +15,12 @@ from twisted.logger import capturedLogs
 from twisted.protocols.amp import AmpBox
 
 from realize.errors import InternalError, PeerError, PeerGone, peer_errors
-from realize.model import MAX_BATCH_BYTES, Piece, Range
+from realize.model import MAX_BATCH_BYTES, Range
 from realize.wire import commands
 from realize.wire.flow import MAX_IN_PROGRESS, MAX_REQUESTS, MAX_UNREAD, SLICE
 from realize.wire.link import ALIVE_AFTER, SILENCE
 from realize.wire.payload import MAX_PAYLOAD, pack
+from tests.support.inbox import check_any_pieces, make_net, open_both, piece, use
 from tests.support.slow import QuickStore, SlowStore
 from tests.support.wire import Client, Net, now
 
@@ -30,41 +31,6 @@ def net() -> Net:
     A server with one directory.
     """
     return make_net()
-
-
-def make_net() -> Net:
-    """
-    The same, for tests that need one for each example.
-    """
-    net = Net()
-    net.service.offer("inbox")
-    return net
-
-
-def use(net: Net, store: SlowStore) -> SlowStore:
-    """
-    Open this store whenever the directory is opened.
-    """
-    directory = net.service.directories["inbox"]
-    made: Any = lambda: store  # noqa: E731
-    directory.make_source = directory.make_destination = made
-    return store
-
-
-def open_both(client: Client) -> tuple[Any, Any]:
-    """
-    A source and a destination on the directory.
-    """
-    connection = client.connection()
-    source = client.run(connection.open_source("inbox"))
-    return source, client.run(connection.open_destination("inbox"))
-
-
-def piece(content: bytes | memoryview, path: bytes = b"x", offset: int = 0) -> Any:
-    """
-    Arguments of a write.
-    """
-    return [Piece(path, offset, len(content))], content
 
 
 def client_writes(client: Client, destination: Any, *contents: bytes) -> list[Any]:
@@ -101,26 +67,7 @@ class TestPieces:
         """
         Payloads of any size arrive as they were sent, both ways, in order.
         """
-        net = make_net()
-        store = use(net, QuickStore())
-        sizes = st.one_of(st.integers(1, 40), st.integers(1, 70_000))
-        client = net.client(segment=lambda: data.draw(sizes, "segment"))
-        source, destination = open_both(client)
-        lengths = data.draw(
-            st.lists(st.one_of(st.integers(0, 40), st.integers(0, 200_000)), max_size=6)
-        )
-        asked: list[Deferred[Any]] = []
-        for number, length in enumerate(lengths):
-            content = (b"%16d" % number + bytes(length))[:length]
-            asked.append(client.begin(destination.write(*piece(content))))
-            wanted = Range(b"x", b"i", 0, length)
-            asked.append(client.begin(source.read([wanted])))
-        client.wires.pump()
-        assert [each[2] for each in store.begun if each[0] == "write"] == lengths
-        for number, each in enumerate(store.begun[::2]):
-            assert each[3] == (b"%16d" % number)[: each[2]]
-        reads = [now(each) for each in asked[1::2]]
-        assert [len(content) for _, content in reads] == lengths
+        check_any_pieces(make_net(), data.draw)
 
     def test_tiny_pieces_are_joined(self, net):
         """
