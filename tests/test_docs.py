@@ -4,6 +4,7 @@ The documentation and the program, held to each other.
 
 from __future__ import annotations
 
+import importlib
 import re
 import tomllib
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from realize.cli.main import COMMANDS
 from realize.cli.move import command as move
+from realize.daemon.options import Options
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -59,6 +61,30 @@ def test_the_manual_has_every_option(option: object) -> None:
     for name in option.opts:
         if name.startswith("--"):
             assert f"`{name}" in manual
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_the_manual_has_every_option_of_a_sub_command(name: str) -> None:
+    """
+    Those that all have among them.
+    """
+    manual = (ROOT / "docs" / "cli.md").read_text()
+    for option in importlib.import_module(COMMANDS[name][0]).command.params:
+        for word in option.opts:
+            if word.startswith("--"):
+                assert re.search(rf"(?<![-\w]){word}(?![-\w])", manual), word
+
+
+def test_the_manual_has_the_options_of_the_daemon() -> None:
+    """
+    All of them, and no others.
+    """
+    section = (ROOT / "docs" / "cli.md").read_text()
+    section = section.split("## Options of the daemon")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`-.*?) \|", section, re.MULTILINE)
+    listed = {name for row in rows for name in re.findall(r"`--([a-z-]+)", row)}
+    known = {row[0] for row in (*Options.optParameters, *Options.optFlags)}
+    assert listed == known
 
 
 def test_no_option_is_made_up() -> None:
