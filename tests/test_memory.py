@@ -72,3 +72,28 @@ def test_garbage_is_still_found():
         """
     )
     assert found == "True True\n"
+
+
+def test_a_command_does_not_look_for_garbage():
+    """
+    Not while modules are imported, which takes most of a short run, and not at its end.
+    """
+    looks = run(
+        """
+        import gc, os, sys
+        from realize.cli.main import main
+        looks = []
+        gc.callbacks.append(lambda phase, info: looks.append(info["generation"]))
+        sys.argv = ["realize", "move", "--help"]
+        try:
+            main()
+        except SystemExit:
+            pass
+        gc.collect(0)
+        print(len(looks), max(looks), gc.isenabled(), gc.get_freeze_count() > 10_000)
+        """
+    ).splitlines()[-1]
+    count, oldest, enabled, frozen = looks.split()
+    assert int(count) <= 8
+    assert int(oldest) <= 1
+    assert (enabled, frozen) == ("False", "True")

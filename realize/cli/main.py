@@ -23,6 +23,7 @@ from realize.cli.exits import Exit, exit_for
 from realize.cli.log import LogChoice
 from realize.cli.terminal import occupy_standard_streams
 from realize.errors import RealizeError
+from realize.memory import collect_no_more, collect_rarely, keep_freed_memory
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorCore, IReactorTime
@@ -163,8 +164,6 @@ def run_reactor(start: Callable[[Any], Coroutine[Any, Any, int]]) -> int:
     from twisted.internet.defer import Deferred
     from twisted.python.failure import Failure
 
-    from realize.memory import collect_rarely, keep_freed_memory
-
     keep_freed_memory()
     collect_rarely()
     LogChoice.of(click.get_current_context()).begin()
@@ -243,7 +242,9 @@ def main() -> NoReturn:
     """
     The entry point.
     """
+    collect_rarely()
     status = status_of()
+    collect_no_more()
     try:
         sys.stdout.flush()
     except OSError:
