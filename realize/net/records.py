@@ -10,16 +10,19 @@ transport at once.
 Only the two loops that move bytes are replaced.  The handshake, closing, producers,
 and the gathering of small writes are Twisted's.
 
-pyOpenSSL's ``recv`` allocates and copies each record and looks for an error after it,
-which takes as long as decrypting.  So :class:`_Direct` calls ``SSL_read`` itself, and
-leaves to pyOpenSSL what a result that is no number of bytes means.  Where pyOpenSSL is
-not made as that expects, ``recv`` it is.
+pyOpenSSL's own calls allocate and copy each time, which takes as long as the
+cryptography.  So :class:`_Direct` calls OpenSSL itself: it decrypts into memory that is
+there already, and reads what was encrypted into one buffer for all connections.  What
+a result that is no number of bytes means is left to pyOpenSSL.  Where pyOpenSSL is not
+made as that expects, :class:`_Documented` it is.
+
+A protocol can say where bytes are to go: :class:`Roomy`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final, NoReturn, cast
+from typing import Any, Final, Protocol
 
 from OpenSSL import SSL
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime, ITransport
@@ -27,7 +30,7 @@ from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
-#: Bytes that are decrypted at once; more become several pieces, that are joined.
+#: Most bytes that are decrypted at once for a protocol that has no room for them.
 PLAIN: Final = 256 * 1024
 
 #: Bytes of records that are handed to the transport at once; a larger write becomes
@@ -37,22 +40,75 @@ ENCRYPTED: Final = 272 * 1024
 #: Most bytes in a record.
 _RECORD: Final = 16 * 1024
 
-#: Decrypts what has arrived on a connection and appends it to a list, until pyOpenSSL
-#: has an error to raise, be it that there is no more.
-Decrypt = Callable[[SSL.Connection, list[bytes]], NoReturn]
+
+class Roomy(Protocol):
+    """
+    What a protocol below TLS may have besides ``dataReceived``: it knows that many
+    bytes come, and has memory for them.
+    """
+
+    def room(self) -> memoryview | None:
+        """
+        Where the next bytes are to be put, as far as they go; one at least.
+
+        None: ``dataReceived`` gets them, no more than one record's at a time, and then
+        this is asked again.
+        """
+
+    def filled(self, count: int) -> None:
+        """
+        The first *count* bytes of what :meth:`room` answered are there.
+        """
 
 
-def _plain(tls: SSL.Connection, pieces: list[bytes]) -> NoReturn:
+class Engine(Protocol):
     """
-    :data:`Decrypt` with what pyOpenSSL documents.
+    How bytes get into and out of OpenSSL.
     """
-    while True:
-        pieces.append(tls.recv(_RECORD))
+
+    def decrypt(
+        self, tls: SSL.Connection, into: memoryview
+    ) -> tuple[int, SSL.Error | None]:
+        """
+        Decrypt what has arrived on a connection.
+
+        :returns: bytes put into *into*, and why there are no more, if it is not full.
+        """
+
+    def encrypted(self, tls: SSL.Connection) -> bytes | memoryview:
+        """
+        What OpenSSL has for the other end, at most :data:`ENCRYPTED` bytes.
+
+        A view holds until this is called again, for whatever connection.
+        """
+
+
+class _Documented:
+    """
+    :class:`Engine` with what pyOpenSSL documents.
+    """
+
+    def decrypt(
+        self, tls: SSL.Connection, into: memoryview
+    ) -> tuple[int, SSL.Error | None]:
+        have = 0
+        try:
+            while have < len(into):
+                have += tls.recv_into(into[have : have + _RECORD])
+        except SSL.Error as error:
+            return have, error.with_traceback(None)
+        return have, None
+
+    def encrypted(self, tls: SSL.Connection) -> bytes | memoryview:
+        try:
+            return tls.bio_read(ENCRYPTED)
+        except SSL.WantReadError:
+            return b""  # there is nothing
 
 
 class _Direct:
     """
-    :data:`Decrypt` with what lies below pyOpenSSL.
+    :class:`Engine` with what lies below pyOpenSSL.
 
     :raises ImportError, AttributeError: it is made in another way.
     """
@@ -60,38 +116,52 @@ class _Direct:
     def __init__(self) -> None:
         from OpenSSL._util import ffi, lib
 
-        self._read: Any = lib.SSL_read
-        self._copy: Any = ffi.buffer
-        # Used by one connection after the other; nothing of it beyond one call.
-        self._into: Any = ffi.new("char[]", PLAIN)
+        self._ssl_read: Any = lib.SSL_read
+        self._bio_read: Any = lib.BIO_read
+        self._address: Any = ffi.from_buffer
+        # Used by one connection after the other.
+        self._from: Any = ffi.new("char[]", ENCRYPTED)
+        self._sent = memoryview(ffi.buffer(self._from))
 
-    def __call__(self, tls: SSL.Connection, pieces: list[bytes]) -> NoReturn:
-        read, into, ssl = self._read, self._into, tls._ssl
-        while True:
-            have, count = 0, 1
-            while count > 0 and have < PLAIN:
-                count = read(ssl, into + have, PLAIN - have)
-                have += max(count, 0)
-            if have:
-                pieces.append(self._copy(into, have)[:])
+    def decrypt(
+        self, tls: SSL.Connection, into: memoryview
+    ) -> tuple[int, SSL.Error | None]:
+        read, ssl, size = self._ssl_read, tls._ssl, len(into)
+        address = self._address(into)
+        have = 0
+        while have < size:
+            count = read(ssl, address + have, size - have)
             if count <= 0:
-                tls._raise_ssl_error(ssl, count)
+                try:
+                    tls._raise_ssl_error(ssl, count)
+                except SSL.Error as error:
+                    # A traceback would hold *into* until Python looks for garbage.
+                    return have, error.with_traceback(None)
                 raise AttributeError("an error that pyOpenSSL does not know")
+            have += count
+        return have, None
+
+    def encrypted(self, tls: SSL.Connection) -> bytes | memoryview:
+        # Memory has no errors: what is no number of bytes is nothing.
+        count = self._bio_read(tls._from_ssl, self._from, ENCRYPTED)
+        return self._sent[: max(count, 0)]
 
 
-def decrypting() -> Decrypt:
+def engine() -> Engine:
     """
-    The quickest way to decrypt that works with this pyOpenSSL.
+    The quickest that works with this pyOpenSSL.
     """
-    trial, pieces = SSL.Connection(SSL.Context(SSL.TLS_METHOD)), list[bytes]()
+    trial = SSL.Connection(SSL.Context(SSL.TLS_METHOD))
     trial.set_connect_state()
     try:
         direct = _Direct()
-        direct(trial, pieces)
-    except SSL.WantReadError:
-        return direct
-    except (ImportError, AttributeError, TypeError, SSL.Error):
-        return _plain
+        # It says hello, and waits for an answer.
+        _count, nothing = direct.decrypt(trial, memoryview(bytearray(1)))
+        if isinstance(nothing, SSL.WantReadError) and direct.encrypted(trial):
+            return direct
+    except (ImportError, AttributeError, TypeError):
+        pass
+    return _Documented()
 
 
 class BulkTLSTransport(BufferingTLSTransport):
@@ -103,6 +173,13 @@ class BulkTLSTransport(BufferingTLSTransport):
     """
 
     factory: BulkTLSFactory
+
+    def makeConnection(self, transport: ITransport) -> None:
+        #: Hands bytes to the transport that hold only until it returns.
+        self._write_below: Callable[[bytes | memoryview], None] = getattr(
+            transport, "write_view", lambda data: transport.write(bytes(data))
+        )
+        super().makeConnection(transport)
 
     def writeSequence(self, sequence: Iterable[bytes | memoryview]) -> None:
         """
@@ -141,39 +218,39 @@ class BulkTLSTransport(BufferingTLSTransport):
         """
         Give the transport all that OpenSSL has for the other end.
         """
-        write = cast(ITransport, self.transport).write
-        more = True
-        try:
-            while more:
-                data = self._tlsConnection.bio_read(ENCRYPTED)
-                more = len(data) == ENCRYPTED
-                write(data)
-        except SSL.WantReadError:
-            return  # there was nothing
+        encrypted = self.factory.engine.encrypted
+        while data := encrypted(self._tlsConnection):
+            self._write_below(data)
+            if len(data) < ENCRYPTED:
+                return
 
     def _flushReceiveBIO(self) -> None:
         """
         Decrypt what has arrived and hand it over, and then the end, if that came.
         """
+        decrypt, scratch = self.factory.engine.decrypt, self.factory.scratch
+        room_of: Callable[[], memoryview | None] | None
+        room_of = getattr(self.wrappedProtocol, "room", None)
+        if room_of is not None:
+            scratch = scratch[:_RECORD]
+        end: SSL.Error | None = None
+        while end is None and not self._lostTLSConnection:
+            room = None if room_of is None or self._aborted else room_of()
+            count, end = decrypt(self._tlsConnection, scratch if room is None else room)
+            if not count or self._aborted:
+                continue
+            if room is None:
+                ProtocolWrapper.dataReceived(self, bytes(scratch[:count]))
+            else:
+                roomy: Any = self.wrappedProtocol
+                roomy.filled(count)
         if self._lostTLSConnection:
             return
-        pieces: list[bytes] = []
-        ended = False
-        failure: Failure | None = None
-        try:
-            self.factory.decrypt(self._tlsConnection, pieces)
-        except SSL.WantReadError:
-            pass
-        except SSL.ZeroReturnError:
-            ended = True
-        except SSL.Error:
-            failure = Failure()
-        if pieces and not self._aborted:
-            ProtocolWrapper.dataReceived(self, b"".join(pieces))
-        if (ended or failure) and not self._lostTLSConnection:
-            if ended:
-                self._shutdownTLS()
-            self._tlsShutdownFinished(failure)
+        if isinstance(end, SSL.ZeroReturnError):
+            self._shutdownTLS()
+            self._tlsShutdownFinished(None)
+        elif not isinstance(end, SSL.WantReadError):
+            self._tlsShutdownFinished(Failure(end))
         # What arrived may have been answered by TLS itself.
         self._flushSendBIO()
 
@@ -182,7 +259,9 @@ class BulkTLSFactory(TLSMemoryBIOFactory):
     """
     Makes the TLS layers of connections.
 
-    :ivar decrypt: how they decrypt what arrives.
+    :ivar engine: how their bytes get into and out of OpenSSL.
+    :ivar scratch: where what arrives is decrypted, if it has no room of its own; used
+        by one connection after the other.
     """
 
     protocol = BulkTLSTransport
@@ -195,4 +274,5 @@ class BulkTLSFactory(TLSMemoryBIOFactory):
         clock: IReactorTime,
     ) -> None:
         super().__init__(creator, is_client, wrapped, clock)
-        self.decrypt = decrypting()
+        self.engine = engine()
+        self.scratch = memoryview(bytearray(PLAIN))

@@ -41,6 +41,9 @@ QUEUE_BYTES: Final = 64 * 1024
 #: 64 KiB, and more than this would not stay in the processor's cache.
 BULK: Final = 256 * 1024
 
+#: As many bytes are worth sending at once, without waiting for the reactor's turn.
+LARGE: Final = 64 * 1024
+
 #: Least that is read at once under a limit, in bytes.
 SMALLEST_READ: Final = 256
 
@@ -104,6 +107,10 @@ class _WriteShaper:
         self._timer: IDelayedCall | None = None
         self._timer_since = 0.0
         self._full = False
+        #: Whether bytes can be sent without waiting for the reactor's turn, and whether
+        #: there are some that have to go before.
+        self._at_once = hasattr(transport, "writeSomeData")
+        self._behind = False
         self._producer: IPushProducer | None = None
         self._producer_paused = False
         self._limited = False
@@ -114,19 +121,17 @@ class _WriteShaper:
 
     # -- called from above
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         if self.exempt:
             self.passage.take(len(data))
-            self.sent += len(data)
-            self._transport.write(data)
+            self._give(data)
         elif not (self._queue or self._full) and (
             not self._limited
             or self.passage.take_saved(len(data), self._clock.seconds())
         ):
-            self.sent += len(data)
-            self._transport.write(data)
+            self._give(data)
         elif data:
-            self._queue.append(data)
+            self._queue.append(bytes(data))
             self._queued += len(data)
             self._pump()
 
@@ -154,7 +159,7 @@ class _WriteShaper:
         self._tell_producer()
 
     def resumeProducing(self) -> None:
-        self._full = False
+        self._full = self._behind = False
         self._pump()
 
     def stopProducing(self) -> None:
@@ -225,8 +230,31 @@ class _WriteShaper:
             self._queue.appendleft(view[nbytes:])
             head = view[:nbytes]
         self._queued -= nbytes
-        self.sent += nbytes
-        self._transport.write(bytes(head))
+        self._give(head)
+
+    def _give(self, data: bytes | memoryview) -> None:
+        """
+        Hand bytes to the transport: what it takes at once, at once.
+        """
+        self.sent += len(data)
+        below = self._transport
+        if not self._at_once:
+            below.write(bytes(data))
+            return
+        full = False
+        if len(data) >= LARGE and not self._behind and below.connected:
+            count = below.writeSomeData(data)
+            if isinstance(count, int):
+                full = count < len(data)
+                if not full:
+                    return
+                data = data[count:]
+        below.write(bytes(data))
+        # So it says when it has sent all that it has.
+        self._behind = below.producerPaused = True
+        if full:
+            self._full = True
+            self._tell_producer()
 
     def _tell_producer(self) -> None:
         if self._producer is None:
@@ -336,6 +364,13 @@ class ThrottledConnection(ProtocolWrapper):
     # -- the transport that the protocol above sees
 
     def write(self, data: bytes) -> None:
+        if not self._closing:
+            self._out.write(data)
+
+    def write_view(self, data: bytes | memoryview) -> None:
+        """
+        As ``write``; but nothing of *data* is used after the return.
+        """
         if not self._closing:
             self._out.write(data)
 

@@ -336,6 +336,9 @@ class _Gate(Protocol):
         self._host = host
         self._pending = True
         self._deadline: IDelayedCall | None = None
+        # As of :class:`~realize.net.records.Roomy`: asked for what it says only.
+        self.room: Any = getattr(inner, "room", None)
+        self.filled: Any = getattr(inner, "filled", None)
 
     def verify(self, certificate: X509, depth: int) -> bool:
         """

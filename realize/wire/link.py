@@ -80,10 +80,6 @@ TCP_NOTSENT_LOWAT: Final = 25
 
 _LONGEST_NAME = max(map(len, commands.COMMANDS)) + 64
 
-# Pieces of a payload that are kept apart until all are there.  A peer that sends them
-# tiny must not make us keep many objects.
-_MAX_PIECES = 1024
-
 # What these have begun has to be ended in order, also when nobody waits for it.
 _NEVER_CANCELLED = frozenset(
     kind.commandName
@@ -132,8 +128,9 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
         self._budget = budget
         self._boxes = bytearray()
         self._box: amp.AmpBox | None = None
-        self._length = self._have = 0
-        self._pieces: list[bytes | bytearray] = []
+        #: Where its payload is put, and how much of that is there.
+        self._payload = memoryview(b"")
+        self._have = 0
         self._running: set[Deferred[Any]] = set()
         self._timer: IDelayedCall | None = None
         self._await_gone: list[Deferred[None]] = []
@@ -279,12 +276,7 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
         if self._box is None:
             self._boxes += data
         else:
-            # An answer that arrives slowly is one all the same.
-            self.progress = self.heard
-            self._pieces.append(data)
-            self._have += len(data)
-            if len(self._pieces) == _MAX_PIECES:
-                self._pieces = [b"".join(self._pieces)]
+            self._add(data)
         if self._decompressing:
             if len(self._boxes) > MAX_PAYLOAD:
                 # Threads always get on, so nobody waits for each other here.  Paused
@@ -293,6 +285,35 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
                 cast(Any, self.transport).pauseProducing()
             return
         self._parse()
+
+    def room(self) -> memoryview | None:
+        """
+        See :class:`realize.net.records.Roomy`: a payload is decrypted where it stays.
+        """
+        if self._box is None or self.ended:
+            return None
+        return self._payload[self._have :] or None
+
+    def filled(self, count: int) -> None:
+        """
+        See :class:`realize.net.records.Roomy`.
+        """
+        # An answer that arrives slowly is one all the same.
+        self.heard = self.progress = self.clock.seconds()
+        self._have += count
+        if self._have == len(self._payload):
+            self._parse()
+
+    def _add(self, data: bytes) -> None:
+        """
+        Put bytes into the payload, as many as belong to it.
+        """
+        self.progress = self.heard
+        end = min(len(self._payload), self._have + len(data))
+        count = end - self._have
+        self._payload[self._have : end] = data[:count]
+        self._have = end
+        self._boxes += data[count:]
 
     def _read_on(self) -> None:
         self.heard = self.clock.seconds()
@@ -324,17 +345,15 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
                 box[PAYLOAD] = bytes(self._boxes[:length])
                 del self._boxes[:length]
                 return box
-            self._box, self._length = box, length
-            # Not copied: this buffer is the first piece, and boxes get another.
-            self._pieces, self._have = [self._boxes], len(self._boxes)
-            self._boxes = bytearray()
-        if self._have < self._length:
+            self._box, self._have = box, len(self._boxes)
+            self._payload = memoryview(bytearray(length))
+            self._payload[: self._have] = self._boxes
+            self._boxes.clear()
+        if self._have < len(self._payload):
             return None
-        body = memoryview(b"".join(self._pieces))
-        self._pieces.clear()
-        self._boxes += body[self._length :]
         box, self._box = self._box, None
-        payload: Any = body[: self._length]
+        payload: Any = self._payload.toreadonly()
+        self._payload = memoryview(b"")
         box[PAYLOAD] = payload
         return box
 

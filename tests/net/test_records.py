@@ -22,7 +22,7 @@ from zope.interface import implementer
 
 from realize.net import records
 from realize.net.keys import public_bytes
-from realize.net.records import PLAIN, decrypting
+from realize.net.records import PLAIN, engine
 from realize.net.tls import client_factory, server_factory
 from tests.support.transports import Connected
 
@@ -33,14 +33,14 @@ KEY = Ed25519PrivateKey.generate()
 CONTENT = bytes(range(256)) * 1024 + b"more than is decrypted at once"
 
 
-@pytest.fixture(autouse=True, scope="module", params=["direct", "plain"])
+@pytest.fixture(autouse=True, scope="module", params=["direct", "documented"])
 def how(request: pytest.FixtureRequest) -> Iterator[None]:
     """
     Everything here holds whether pyOpenSSL is used as it is documented, or otherwise.
     """
     with pytest.MonkeyPatch.context() as patch:
-        if request.param == "plain":
-            patch.setattr(records, "decrypting", lambda: records._plain)
+        if request.param == "documented":
+            patch.setattr(records, "engine", records._Documented)
         yield
 
 
@@ -48,7 +48,7 @@ def test_direct_where_it_works() -> None:
     """
     With the pyOpenSSL that is installed it does.
     """
-    assert isinstance(decrypting(), records._Direct)
+    assert isinstance(engine(), records._Direct)
 
 
 def _quiet(_self: object, _ssl: object, _result: int) -> None:
@@ -59,6 +59,14 @@ def _longer(_self: object, _ssl: object, _result: int, _more: object) -> None:
     pass
 
 
+_made = SSL.Connection.__init__
+
+
+def _unconnected(self: SSL.Connection, context: SSL.Context) -> None:
+    _made(self, context)
+    del self._from_ssl  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -67,8 +75,16 @@ def _longer(_self: object, _ssl: object, _result: int, _more: object) -> None:
         lambda patch: patch.delattr(SSL.Connection, "_raise_ssl_error"),
         lambda patch: patch.setattr(SSL.Connection, "_raise_ssl_error", _quiet),
         lambda patch: patch.setattr(SSL.Connection, "_raise_ssl_error", _longer),
+        lambda patch: patch.setattr(SSL.Connection, "__init__", _unconnected),
     ],
-    ids=["no module", "no names", "no method", "nothing raised", "other arguments"],
+    ids=[
+        "no module",
+        "no names",
+        "no method",
+        "nothing raised",
+        "other arguments",
+        "other memory",
+    ],
 )
 def test_documented_where_it_does_not(
     monkeypatch: pytest.MonkeyPatch, change: Callable[[pytest.MonkeyPatch], None]
@@ -77,7 +93,7 @@ def test_documented_where_it_does_not(
     A pyOpenSSL that is made in another way is slower, and no more.
     """
     change(monkeypatch)
-    assert decrypting() is records._plain
+    assert isinstance(engine(), records._Documented)
 
 
 class End(Protocol):
@@ -113,16 +129,64 @@ class End(Protocol):
         return b"".join(self.pieces)
 
 
+class RoomyEnd(End):
+    """
+    Takes lengths, each of four bytes, and has room for as many bytes after each.
+
+    :ivar contents: what is whole of that.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.contents: list[memoryview] = []
+        self._length = b""
+        self._content = memoryview(b"")
+        self._have = 0
+
+    def room(self) -> memoryview | None:
+        return self._content[self._have :] or None
+
+    def filled(self, count: int) -> None:
+        assert 0 < count <= len(self._content) - self._have
+        self._have += count
+        if self._have == len(self._content):
+            self._end()
+
+    def dataReceived(self, data: bytes) -> None:
+        assert not self._content
+        while data:
+            missing = 4 - len(self._length)
+            self._length, data = self._length + data[:missing], data[missing:]
+            if len(self._length) == 4:
+                content = bytearray(int.from_bytes(self._length))
+                self._have = min(len(content), len(data))
+                content[: self._have] = data[: self._have]
+                data = data[self._have :]
+                self._content = memoryview(content)
+                if self._have == len(content):
+                    self._end()
+
+    def _end(self) -> None:
+        self.contents.append(self._content)
+        self._content, self._length = memoryview(b""), b""
+        self.heard(self.transport)
+
+
 class Wires:
     """
     Two ends that know each other, connected in memory.
 
     :param segment: bytes in each delivery; by default, all that there are.
+    :param server: one of the ends.
     """
 
-    def __init__(self, segment: Callable[[], int] = lambda: 1 << 24) -> None:
+    def __init__(
+        self,
+        segment: Callable[[], int] = lambda: 1 << 24,
+        server: type[End] = End,
+    ) -> None:
         self.clock = Clock()
-        self.client, self.server = End(), End()
+        self.client, self.server = End(), server()
         self.segment = segment
 
     def connect(self) -> Connected:
@@ -149,7 +213,7 @@ class Wires:
 
 def test_many_records_are_one_piece() -> None:
     """
-    What arrived together is handed over together, and sent together.
+    What arrived together is handed over in few pieces, and sent together.
     """
     wires = Wires()
     connected = wires.connect()
@@ -164,7 +228,71 @@ def test_many_records_are_one_piece() -> None:
     assert len(CONTENT) > PLAIN
     connected.pump()
     assert wires.server.received == b"head" + CONTENT
-    assert len(wires.server.pieces) == 1
+    assert len(wires.server.pieces) == 2
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_room(data: st.DataObject) -> None:
+    """
+    Bytes for which a protocol has room are put there and nowhere else, others are
+    handed over in order, whatever TCP makes of them.
+    """
+    segments = st.one_of(st.integers(1, 40), st.integers(1, 3 * RECORD))
+    wires = Wires(
+        lambda: data.draw(segments, "segment") if talking else 1 << 20, RoomyEnd
+    )
+    talking = False
+    connected = wires.connect()
+    talking = True
+    sizes = st.one_of(st.integers(0, 40), st.integers(0, 5 * RECORD))
+    expected = [
+        bytes([number]) * size
+        for number, size in enumerate(data.draw(st.lists(sizes, max_size=6)))
+    ]
+    for content in expected:
+        head = len(content).to_bytes(4)
+        if data.draw(st.booleans(), "in one"):
+            wires.client.transport.write(head + content)
+        else:
+            wires.client.transport.writeSequence([head, memoryview(content)])
+    connected.pump()
+    assert isinstance(wires.server, RoomyEnd)
+    assert wires.server.contents == expected
+
+
+def test_room_is_let_go_of() -> None:
+    """
+    Nobody holds what a protocol had room for, but the protocol.
+    """
+    wires = Wires(server=RoomyEnd)
+    connected = wires.connect()
+    head = len(CONTENT).to_bytes(4)
+    wires.client.transport.writeSequence([head, memoryview(CONTENT)])
+    connected.pump()
+    assert isinstance(wires.server, RoomyEnd)
+    (content,) = wires.server.contents
+    memory = content.obj
+    assert isinstance(memory, bytearray)
+    content.release()
+    memory.clear()  # fails while anybody looks at it
+
+
+def test_nothing_is_put_anywhere_after_an_abort() -> None:
+    """
+    As for what is handed over.
+    """
+    wires = Wires(server=RoomyEnd)
+    connected = wires.connect()
+    wires.server.heard = lambda transport: transport.abortConnection()
+    head = len(CONTENT).to_bytes(4)
+    for _ in range(2):
+        wires.client.transport.writeSequence([head, memoryview(CONTENT)])
+    tls: Any = connected.server_end.protocol
+    tls.dataReceived(bytes(connected.client_end.take(1 << 24)))
+    assert isinstance(wires.server, RoomyEnd)
+    assert wires.server.contents == [CONTENT]
+    assert wires.server.room() is None
 
 
 @settings(deadline=None, max_examples=60)

@@ -9,11 +9,13 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
+from twisted.internet.testing import MemoryReactor, StringTransport
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -21,6 +23,7 @@ from zope.interface import implementer
 from realize.net.throttle import MAX_SLICE
 from realize.net.throttled import (
     BULK,
+    LARGE,
     QUEUE_BYTES,
     SMALLEST_READ,
     Shared,
@@ -530,6 +533,136 @@ def test_nothing_is_lost_reordered_or_early(
         arrived += transport.drain()
     arrived += transport.drain()
     assert arrived == written
+
+
+# -- what the transport takes at once
+
+
+class Descriptor(FileDescriptor):
+    """
+    Twisted's transport, with something below that takes what it is allowed to.
+
+    :ivar takes: bytes that it takes still; None if it is broken.
+    :ivar taken: those that it took.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(MemoryReactor())  # type: ignore[arg-type]
+        self.connected = 1
+        self.takes: int | None = 0
+        self.taken = b""
+
+    def writeSomeData(  # noqa: N802  # Twisted's name
+        self, data: bytes
+    ) -> int | BaseException:
+        if self.takes is None:
+            return ConnectionLost()
+        count = min(self.takes, len(data))
+        self.takes -= count
+        self.taken += bytes(data[:count])
+        return count
+
+    def turn(self, takes: int) -> None:
+        """
+        The reactor's: the descriptor can take so many bytes.
+        """
+        self.takes = takes
+        if self in self.reactor.getWriters():
+            self.doWrite()
+
+
+def connect_descriptor() -> tuple[ThrottledConnection, Descriptor]:
+    """
+    A connection past its handshake, on a :class:`Descriptor`.
+    """
+    factory = ThrottledFactory(Factory.forProtocol(Received), Clock())
+    connection = factory.buildProtocol(ADDRESS)
+    assert connection is not None
+    descriptor = Descriptor()
+    connection.makeConnection(descriptor)
+    connection.begin_holding()
+    return connection, descriptor
+
+
+def test_large_writes_do_not_wait_for_a_turn() -> None:
+    """
+    What can be taken is taken at once, the rest when there is room again; until then
+    the producer pauses.
+    """
+    connection, descriptor = connect_descriptor()
+    producer = Producer(connection, bytes(range(256)) * 1024, 5)
+    descriptor.takes = 600_000
+    producer.start()
+    assert len(descriptor.taken) == 600_000
+    assert producer.told == ["pause"]
+    descriptor.turn(1_000_000)
+    assert producer.told == ["pause", "resume"]
+    assert descriptor.taken == bytes(range(256)) * 1024 * 5
+
+
+def test_a_view_is_used_before_the_return_only() -> None:
+    """
+    What has to wait was copied.
+    """
+    connection, descriptor = connect_descriptor()
+    memory = bytearray(b"x" * LARGE * 2)
+    descriptor.takes = LARGE
+    with memoryview(memory) as view:
+        connection.write_view(view)
+    memory[:] = bytes(len(memory))
+    descriptor.turn(1 << 20)
+    assert descriptor.taken == b"x" * LARGE * 2
+
+
+def test_a_broken_descriptor_says_so_in_its_turn() -> None:
+    """
+    An error does not become anything else because it was met early.
+    """
+    connection, descriptor = connect_descriptor()
+    descriptor.takes = None
+    connection.write(bytes(LARGE))
+    assert isinstance(descriptor.doWrite(), ConnectionLost)
+
+
+def test_nothing_is_taken_after_the_end() -> None:
+    """
+    A connection that is gone takes nothing.
+    """
+    connection, descriptor = connect_descriptor()
+    descriptor.takes = 1 << 20
+    descriptor.connectionLost(Failure(ConnectionLost()))
+    connection.write(bytes(LARGE))
+    assert descriptor.taken == b""
+
+
+@given(
+    events=st.lists(
+        st.tuples(
+            st.sampled_from(["write", "limit", "turn"]),
+            st.one_of(st.integers(1, 1000), st.integers(LARGE - 5, 3 * LARGE)),
+        ),
+        max_size=30,
+    )
+)
+def test_what_is_taken_at_once_is_in_order(events: list[tuple[str, int]]) -> None:
+    """
+    Small writes and large ones, limited or not, leave in the order in which they came.
+    """
+    connection, descriptor = connect_descriptor()
+    written = b""
+    for number, (event, value) in enumerate(events):
+        if event == "write":
+            data = bytes([number % 256]) * value
+            written += data
+            connection.write(data)
+        elif event == "limit":
+            connection.own.send.claim("test", None if value % 2 else 128 + value)
+        else:
+            descriptor.turn(value)
+        assert written.startswith(descriptor.taken)
+    connection.own.send.claim("test", None)
+    while descriptor.taken != written:
+        descriptor.turn(1 << 20)
 
 
 # -- what the daemon and the command build on

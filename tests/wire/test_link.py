@@ -69,17 +69,61 @@ class TestPieces:
         """
         check_any_pieces(make_net(), data.draw)
 
-    def test_tiny_pieces_are_joined(self, net):
+    def test_byte_by_byte(self, net):
         """
-        A payload that arrives byte by byte is not kept as so many objects.
+        A payload that arrives in tiny pieces is what was sent, and so is what follows.
         """
         store = use(net, QuickStore())
         client = net.client()
         open_both(client)
-        for byte in write_box(2, 1, bytes(5000)):
+        for byte in write_box(2, 1, bytes(5000)) + write_box(2, 2, b"more"):
             client.server.dataReceived(bytes([byte]))
-            assert len(client.server._pieces) <= 1024
-        assert store.begun == [("write", b"x", 5000, bytes(16))]
+        assert store.begun == [
+            ("write", b"x", 5000, bytes(16)),
+            ("write", b"x", 4, b"more"),
+        ]
+
+    @pytest.mark.parametrize("most", [1, 1000, 1 << 20])
+    def test_room(self, net, most):
+        """
+        There is room for a payload as soon as its length is known, and for nothing
+        that comes after it.
+        """
+        store = use(net, QuickStore())
+        client = net.client()
+        open_both(client)
+        server = client.server
+        content = bytes(range(250)) * 20
+        sent = write_box(2, 1, content) + write_box(2, 2, content[::-1])
+        while sent:
+            room = server.room()
+            if room is None:
+                server.dataReceived(sent[:1])
+                sent = sent[1:]
+            else:
+                count = min(len(room), most)
+                room[:count] = sent[:count]
+                server.filled(count)
+                sent = sent[count:]
+        assert [each[2:] for each in store.begun] == [
+            (5000, content[:16]),
+            (5000, content[::-1][:16]),
+        ]
+
+    def test_no_room_when_closed(self, net):
+        """
+        What arrives on a connection that is being closed is not put anywhere.
+        """
+        client = net.client()
+        open_both(client)
+        server = client.server
+        box = write_box(2, 1, bytes(5000))
+        server.dataReceived(box[:-100])
+        assert server.room() is not None
+        server.close()
+        assert server.room() is None
+        server.dataReceived(box[-100:])
+        assert server.room() is None
 
 
 class TestTooMuch:
