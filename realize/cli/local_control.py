@@ -40,8 +40,9 @@ MAX_LINE: Final = 64 * 1024
 #: Longest path of a socket; Linux takes 107 bytes.
 MAX_PATH: Final = 107
 
-#: Connections at once.
+#: Connections at once, and the seconds in which each has to send its request.
 MAX_CONNECTIONS: Final = 16
+REQUEST_DEADLINE: Final = 10.0
 
 _WORDS: Final[Mapping[str, Way]] = {way: way for way in WAYS}
 
@@ -240,9 +241,15 @@ class _Asked(LineOnlyReceiver):
         self._answering = factory
         self._asked = False
 
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        clock = self._answering.control.reactor
+        self._deadline = clock.callLater(REQUEST_DEADLINE, transport.abortConnection)
+
     def lineReceived(self, line: bytes) -> None:  # noqa: N802  Twisted's name
         if not self._asked:
             self._asked = True
+            self._deadline.cancel()
             Deferred.fromCoroutine(self._answer(line))
 
     async def _answer(self, line: bytes) -> None:
@@ -255,6 +262,8 @@ class _Asked(LineOnlyReceiver):
         transport.loseConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._deadline.active():
+            self._deadline.cancel()
         self._answering.open -= 1
 
 

@@ -87,17 +87,19 @@ class Health:
         return self.clock.seconds() - (self._asked or 0.0)
 
     async def _look(self) -> None:
-        name = self.directory.name
         try:
             status = await self.in_thread(self.directory.look)
         except PeerError as error:
             self._is_gone(str(error))
         else:
             self._is_there(status)
-        if self._slow:
-            self._slow = False
-            DISK_ANSWERS.log(self.log, directory=name, seconds=self._waited())
-        self._asked = None
+        finally:
+            if self._slow:
+                self._slow = False
+                DISK_ANSWERS.log(
+                    self.log, directory=self.directory.name, seconds=self._waited()
+                )
+            self._asked = None
 
     def _is_gone(self, reason: str) -> None:
         name = self.directory.name

@@ -81,12 +81,6 @@ class Monitoring:
         self._ports = open_ports(self._reactor, address, site, METRICS_PORT)
         return self._ports
 
-    def start(self, directories: Iterable[LocalDirectory]) -> None:
-        """
-        Begin to measure.
-        """
-        self.watch(directories)
-
     def busy_changed(self, busy: bool) -> None:
         """
         There are connections now, or none any more.

@@ -16,9 +16,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from twisted.application.service import IService, IServiceCollection, Service
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, race
+from twisted.internet.defer import (
+    CancelledError,
+    Deferred,
+    DeferredList,
+    maybeDeferred,
+    race,
+)
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
 from txaio.tx import make_logger
 
 import realize
@@ -35,7 +42,7 @@ from realize.errors import ConfigError, RealizeError
 from realize.memory import collect_rarely, keep_freed_memory
 from realize.net.keys import load_private_key
 from realize.net.limits import Limits
-from realize.observe.events import STARTED, STOP_INCOMPLETE, STOPPED, STOPPING
+from realize.observe.events import BUG, STARTED, STOP_INCOMPLETE, STOPPED, STOPPING
 from realize.peers import DEFAULT_PORT
 from realize.store.directory import LocalDirectory
 from realize.store.identity import ignore_lease_signals
@@ -220,7 +227,7 @@ class Daemon(Service):
         _raise_file_limit()
         keep_freed_memory()
         collect_rarely()
-        self._monitoring.start(self._access.directories.values())
+        self._monitoring.watch(self._access.directories.values())
         self._wire.limits.start()
         self._upkeep.start()
         STARTED.log(
@@ -243,14 +250,22 @@ class Daemon(Service):
 
     async def _stop(self) -> None:
         finishing = Deferred.fromCoroutine(self._finish())
-        too_late: Deferred[None] = deferLater(self._reactor, STOP_DEADLINE)
-        first, _result = await race([finishing, too_late])
-        if first == 0:
-            STOPPED.log(self.log)
-        else:
+        finishing.addErrback(self._not_finished)
+        too_late: Deferred[bool] = deferLater(self._reactor, STOP_DEADLINE)
+        first, finished = await race([finishing, too_late])
+        if first == 1:
             STOP_INCOMPLETE.log(self.log, seconds=STOP_DEADLINE)
+        elif finished:
+            STOPPED.log(self.log)
 
-    async def _finish(self) -> None:
+    def _not_finished(self, failure: Failure) -> bool:
+        if not failure.check(CancelledError):
+            BUG.log_failure(
+                self.log, failure, what="Stopping", error=repr(failure.value)
+            )
+        return False
+
+    async def _finish(self) -> bool:
         await DeferredList([maybeDeferred(port.stopListening) for port in self._ports])
         await self._wire.stop()
         self._threads.close()
@@ -262,6 +277,7 @@ class Daemon(Service):
             ]
         )
         await self._upkeep.stop()
+        return True
 
 
 def _raise_file_limit() -> None:

@@ -139,9 +139,12 @@ class Upkeep:
             while self._reload_asked:
                 self._reload_asked = False
                 self._notifier.reloading()
-                self.logs.reopen()
-                await self._reloading.reload()
-                self._notifier.ready(self._status())
-                self._tick_if_needed()
+                try:
+                    self.logs.reopen()
+                    await self._reloading.reload()
+                finally:
+                    # Or systemd would take it to be reloading for ever.
+                    self._notifier.ready(self._status())
+                    self._tick_if_needed()
         finally:
             self._reload_runs = False

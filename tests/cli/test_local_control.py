@@ -16,6 +16,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.epollreactor import EPollReactor
 
+from realize.cli import local_control
 from realize.cli.endpoints import LocalPlace, PeerPlace
 from realize.cli.local_control import MAX_LINE, LocalControl, ask, running
 from realize.cli.report import Ends
@@ -105,6 +106,18 @@ def move(tmp_path: Path) -> Iterator[Move]:
     assert move.control.start() == ""
     yield move
     move.stop()
+
+
+def test_who_asks_nothing_is_sent_away(
+    move: Move, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    There is no more than so much room.
+    """
+    monkeypatch.setattr(local_control, "REQUEST_DEADLINE", 0.05)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.connect(f"{tmp_path}/realize/{os.getpid()}.sock")
+        assert move.turn(lambda: silent.recv(10)) == b""
 
 
 def test_folder_and_socket_are_the_users_alone(move: Move, tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def test_lag_is_measured_while_there_are_connections() -> None:
     monitoring.busy_changed(True)
     assert clock.getDelayedCalls() == []
     monitoring.listen("127.0.0.1:0")
-    monitoring.start([])
+    monitoring.watch([])
     assert clock.getDelayedCalls() == []
     monitoring.busy_changed(True)
     clock.pump([1.0] * 3)

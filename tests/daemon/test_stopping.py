@@ -93,11 +93,15 @@ class Keeping:
         self.parts.steps.append("silent")
 
 
-def stopping() -> tuple[Parts, Clock, list[object]]:
+def stopping(faulty: bool = False) -> tuple[Parts, Clock, list[object]]:
     """
     A daemon that was told to stop: its parts, its clock, and what stopping came to.
+
+    :param faulty: whether the wire fails in a way that nobody planned.
     """
     parts: Any = Parts()
+    if faulty:
+        parts.committed.errback(ZeroDivisionError())
     clock = Clock()
     outcome: list[object] = []
     measuring: Any = Measuring(parts)
@@ -135,3 +139,15 @@ def test_a_disk_that_hangs() -> None:
         clock.advance(STOP_DEADLINE)
         assert outcome == [None]
     assert [event["event"] for event in logged] == ["stopping", "stop-incomplete"]
+
+
+def test_what_nobody_planned() -> None:
+    """
+    Is told, and not waited for.
+    """
+    with capturedLogs() as logged:
+        _parts, clock, outcome = stopping(faulty=True)
+        assert outcome == [None]
+    assert [event["event"] for event in logged] == ["stopping", "bug"]
+    assert "ZeroDivisionError" in logged[1]["error"]
+    assert clock.getDelayedCalls() == []
