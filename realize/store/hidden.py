@@ -102,7 +102,13 @@ class HiddenDirectory:
         try:
             os.rmdir(self.name, dir_fd=directory)
         finally:
-            os.close(self.fd)
+            self.give_up()
+
+    def give_up(self) -> None:
+        """
+        Give up the lock: what is in it is put back by the next listing.
+        """
+        os.close(self.fd)
 
 
 def put_back(hidden: int, name: bytes, directory: int) -> bytes:

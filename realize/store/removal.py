@@ -100,13 +100,17 @@ class Remover:
             waiting, self._waiting = self._waiting, {}
         for path, file in waiting.items():
             hidden = file.group.hidden
-            with suppress(OSError):
+            try:
                 directory = os.open(b"..", OPEN_DIRECTORY, dir_fd=hidden.fd)
-                try:
+            except OSError:
+                self._leave(file.group, None)
+                continue
+            try:
+                with suppress(OSError):
                     put_back(hidden.fd, RelativePath.parse(path).name, directory)
-                    self._leave(file.group, directory)
-                finally:
-                    os.close(directory)
+            finally:
+                self._leave(file.group, directory)
+                os.close(directory)
 
     # -- one directory
 
@@ -254,11 +258,18 @@ class Remover:
             raise StillOpen(f"{printable(file.path)}: opened while being removed")
         return status
 
-    def _leave(self, group: _Group, directory: int) -> None:
+    def _leave(self, group: _Group, directory: int | None) -> None:
+        """
+        :param directory: descriptor of the one that holds the hidden one; None if
+            there is none to be had, and it is left for the next listing.
+        """
         with self._lock:
             group.users -= 1
             if group.users:
                 return
+        if directory is None:
+            group.hidden.give_up()
+            return
         # Not empty if a file could not be put back: then the next listing does it.
         with suppress(OSError):
             group.hidden.remove(directory)

@@ -5,7 +5,9 @@ Removing in two steps: hidden, and then unlinked or put back.
 from __future__ import annotations
 
 import os
+import resource
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -13,9 +15,13 @@ from realize.errors import SourceChanged, StillOpen
 from realize.model import Removed
 from realize.store.identity import STEP_NS
 from realize.store.listing import Walk
-from tests.support.files import descriptors, names_below
+from realize.store.removal import Remover
+from realize.store.root import Root
+from tests.support.files import as_nobody, descriptors, names_below
 from tests.support.removing import (
     CONTENT,
+    Meddling,
+    Warnings,
     append,
     one,
     overwrite,
@@ -23,6 +29,7 @@ from tests.support.removing import (
     step,
     truncate,
 )
+from tests.support.requirements import needs
 
 
 @pytest.fixture
@@ -159,6 +166,41 @@ def test_close_puts_back_into_a_renamed_directory(tree, remover):
     (tree / "sub").rename(tree / "other")
     remover.close()
     assert names_below(tree) == {"other", "other/file"}
+
+
+@contextmanager
+def no_descriptors():
+    """
+    The process may open nothing more.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@needs(root=True)
+@pytest.mark.parametrize("trouble", [as_nobody, no_descriptors])
+def test_what_close_cannot_put_back_the_next_listing_does(public, trouble):
+    """
+    Also one of the same process, which may live for long.
+    """
+    public.chmod(0o755)
+    (public / "file").write_bytes(CONTENT)
+    before = descriptors()
+    root = Root.open(public)
+    remover = Remover(root, Meddling(), Warnings())
+    one(remover, removal(public, public / "file", "hide"))
+    with trouble():
+        remover.close()
+    assert len(names_below(public)) == 2
+    (file,) = Walk(root).page().files
+    assert file.path == b"file"
+    assert names_below(public) == {"file"}
+    root.close()
+    assert descriptors() == before
 
 
 def test_crash_while_hidden(tree, remover, hidden, root):
