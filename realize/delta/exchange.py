@@ -1,8 +1,9 @@
 """
 What stores are asked, and answer, about the content of one file.
 
-The first level of a signature comes in pages, in order, like a listing; the second is
-asked for by group.  Plans are carried out a patch at a time.
+The groups of a file come in pages, in order, like a listing; the blocks of groups, and
+the chunks of stretches, which are blocks in a row, are asked for.  Plans are carried
+out a patch at a time.
 """
 
 from __future__ import annotations
@@ -18,19 +19,19 @@ from realize.delta.chunks import (
     Cutting,
 )
 from realize.delta.plan import Fetch, Reuse, Span
-from realize.delta.signature import SHORT_DIGEST, Signature, check_chunks
+from realize.delta.signature import SHORT_DIGEST, Signature, check_parts
 from realize.errors import BadRequest
 from realize.model import DIGEST_SIZE, MAX_BATCH, Natural, Value
 
 #: Groups in a page.
 PAGE: Final = 64
 
-#: Most groups, and bytes in them, whose chunks are asked for at once.  The chunks of
-#: so many bytes fit into one payload however they are cut.
+#: Most groups or stretches, and bytes in them, whose parts are asked for at once.  The
+#: chunks of so many bytes fit into one payload however they are cut.
 MAX_SPANS: Final = 256
 MAX_SIGNED: Final = 64 * 1024 * 1024
 
-#: Bytes that a group or a chunk takes in an answer.
+#: Bytes that a group, a block or a chunk takes in an answer.
 _PART: Final = SHORT_DIGEST + 5
 
 #: Most bytes that one patch takes from the present file.
@@ -46,7 +47,9 @@ class Sign(Value, frozen=True):
     :ivar chunk: average bytes in a chunk, as in
         :class:`~realize.delta.chunks.Cutting`.
     :ivar page: 0 for the first groups of the file, then one more each time.
-    :ivar spans: groups whose chunks are wanted; with any, *page* means nothing.
+    :ivar spans: stretches, no longer than a group may be, whose chunks are wanted; with
+        any, *page* means nothing.
+    :ivar blocks: *spans* are groups, whose blocks are wanted.
     """
 
     path: bytes
@@ -56,6 +59,7 @@ class Sign(Value, frozen=True):
     spans: Annotated[list[Span], msgspec.Meta(max_length=MAX_SPANS)] = msgspec.field(
         default_factory=list
     )
+    blocks: bool = False
 
     @property
     def cutting(self) -> Cutting:
@@ -71,16 +75,16 @@ class Sign(Value, frozen=True):
 
     def check(self, size: int) -> None:
         """
-        Hold the groups asked for against the size of the file.
+        Hold what is asked for against the size of the file.
 
         :param size: bytes.
-        :raises BadRequest: they are not in the file, or more than may be asked for.
+        :raises BadRequest: it is not in the file, or more than may be asked for.
         """
         largest = self.cutting.largest_group
         if len(self.spans) > MAX_SPANS or (
             sum(span.length for span in self.spans) > MAX_SIGNED
         ):
-            raise BadRequest("the chunks of more groups than may be asked for")
+            raise BadRequest("the parts of more bytes than may be asked for")
         for span in self.spans:
             if (
                 span.offset < 0
@@ -88,6 +92,14 @@ class Sign(Value, frozen=True):
                 or span.offset + span.length > size
             ):
                 raise BadRequest(f"{span.length} bytes at {span.offset} are no group")
+
+    def most_parts(self, length: int) -> int:
+        """
+        How many blocks, or chunks, can be in a span of *length* bytes.
+        """
+        if self.blocks:
+            return self.cutting.most_blocks(length)
+        return self.cutting.most_chunks(length)
 
 
 class Signed(Value, frozen=True):
@@ -141,7 +153,7 @@ def weight_of(wanted: Sign) -> int:
     if not wanted.spans:
         return PAGE * _PART
     wanted.check(LARGEST_FILE)
-    most = sum(wanted.cutting.most_chunks(span.length) for span in wanted.spans)
+    most = sum(wanted.most_parts(span.length) for span in wanted.spans)
     return most * _PART
 
 
@@ -159,4 +171,5 @@ def check_signed(wanted: Sign, signed: Signed) -> None:
     if not wanted.spans and len(signatures[0].lengths) > PAGE:
         raise ValueError("a page of too many groups")
     for span, signature in zip(wanted.spans, signatures, strict=False):
-        check_chunks(signature, span.offset, span.length, wanted.cutting)
+        most = wanted.most_parts(span.length)
+        check_parts(signature, span.offset, span.length, most)

@@ -1,23 +1,25 @@
 """
 Plans: how to make the new version of a file out of the one that is present.
 
-A plan is made in two passes, both of them streams, in the order of the new version:
+A plan is made in three passes, each of them a stream:
 
 1. :func:`outline` matches groups.  What matches is a :class:`Reuse`; a stretch that
    does not is a :class:`Compare`, which names the groups of the present version that
    its bytes may have come from.
-2. :func:`refine` matches the chunks of one :class:`Compare`: :class:`Reuse` and
-   :class:`Fetch`.
+2. :func:`narrow` matches the blocks of one :class:`Compare`.  What matches is a
+   :class:`Reuse`; what is left, of both versions, is a :class:`Compare` of stretches,
+   which are blocks in a row.
+3. :func:`refine` matches the chunks of that: :class:`Reuse` and :class:`Fetch`.
 
-Nothing in the second pass depends on an earlier result, so that a caller may ask for
-the chunks of many stretches before the first answer has come.  :func:`join` makes one
-step of what belongs together.
+Nothing that is done for one :class:`Compare` depends on another, so that a caller may
+ask for the blocks and chunks of many stretches before the first answer has come.
+:func:`join` makes one step of what belongs together.
 
 **Which groups a stretch is compared with.**  What stands before a stretch matches and
 says where it begins in the present version; what stands after it says where it ends.
 Chunks are looked for after the one and before the other, as far as the groups there
 match nothing either, no further than the stretch is long and a quarter more, and at
-least :data:`_SLACK` groups further.  If there are less than half as many groups in
+least :data:`_SLACK` groups further.  If there are less than half as many bytes in
 these places as in the stretch, others that match nothing are added, twice as many as
 it has at most.  So a file that was cut off is compared with a few groups, not with all
 that it has lost; and edits everywhere are found whatever was inserted before or after.
@@ -42,6 +44,7 @@ from typing import Annotated, Final, Protocol
 import msgspec
 from attrs import frozen
 
+from realize.delta.chunks import Cutting
 from realize.delta.signature import Groups, Length, Offset, Part, Signature
 from realize.model import Natural, Value
 
@@ -58,7 +61,7 @@ _BREATH: Final = 256
 
 class Span(Value, frozen=True):
     """
-    A group, by its place in its file.
+    A group or a stretch, by its place in its file.
 
     :ivar offset: bytes.
     :ivar length: bytes.
@@ -96,11 +99,12 @@ class Fetch(Value, frozen=True, tag="fetch"):
 
 class Compare(Value, frozen=True):
     """
-    A stretch of the new version whose chunks have to be looked at.
+    Groups of the new version whose blocks have to be looked at, or stretches whose
+    chunks have to be.
 
-    :ivar source: its groups, in order and without a gap; never empty.
-    :ivar present: the groups of the present version to compare them with, in order;
-        none if there is nothing to compare with.
+    :ivar source: in order; groups are without a gap between them.  Never empty.
+    :ivar present: those of the present version to compare them with, in order; never
+        empty.
     """
 
     source: list[Span]
@@ -212,13 +216,14 @@ class _Stretch:
                     groups, window_begin + shift - slack, window_end + shift + slack
                 )
             }
-            if 2 * len(numbers) < len(window):
-                numbers.update(self.untaken[first : first + 2 * (len(window) + _SLACK)])
-            if numbers:
-                yield Compare(
-                    [_span(self.source, number) for number in window],
-                    [_span(self.present, number) for number in sorted(numbers)],
-                )
+            places = [_span(self.present, number) for number in sorted(numbers)]
+            nbytes = sum(span.length for span in places)
+            if 2 * nbytes < window_end - window_begin:
+                others = self.untaken[first : first + 2 * (len(window) + _SLACK)]
+                numbers.update(others)
+                places = [_span(self.present, number) for number in sorted(numbers)]
+            if places:
+                yield Compare([_span(self.source, number) for number in window], places)
             else:
                 yield Fetch(window_begin, window_end - window_begin)
 
@@ -263,30 +268,104 @@ def _span(groups: Groups, number: int) -> Span:
     return Span(begin, end - begin)
 
 
+def narrow(
+    source: Iterable[Signature], present: Iterable[Signature], cutting: Cutting
+) -> Iterator[Step | Compare | None]:
+    """
+    Match the blocks of a :class:`Compare`; None is a pause.
+
+    What matches comes first, in order; what is left comes last, in one piece or, if
+    there is nothing to compare it with, as it has to be fetched.
+
+    :param source: the blocks of each of its groups, in order.
+    :param present: the blocks of each present group, in order.
+    """
+    parts = [part for signature in present for part in signature.parts()]
+    yield None
+    index = _Index(parts)
+    yield from index.fill()
+    found: set[bytes] = set()
+    left: list[Span] = []
+    for part in _with_pauses(source):
+        if part is None:
+            yield None
+            continue
+        offset, length, digest = part
+        match = index.match(part)
+        if match < 0:
+            _add_block(left, offset, length, cutting)
+        else:
+            found.add(digest)
+            yield Reuse(offset, length, parts[match][0])
+    yield None
+    others: list[Span] = []
+    for offset, length, digest in parts:
+        if digest not in found:
+            _add_block(others, offset, length, cutting)
+    if left and others:
+        yield Compare(left, others)
+    else:
+        yield from (Fetch(span.offset, span.length) for span in left)
+
+
+def _add_block(
+    stretches: list[Span], offset: int, length: int, cutting: Cutting
+) -> None:
+    """
+    Make the last stretch longer by a block, or begin another.
+
+    Cut as one stretch, blocks have cuts in common soon after they differ; each on its
+    own, soon after the beginning of each.
+    """
+    if stretches:
+        last = stretches[-1]
+        longer = last.length + length
+        if last.offset + last.length == offset and longer <= cutting.largest_group:
+            stretches[-1] = Span(last.offset, longer)
+            return
+    stretches.append(Span(offset, length))
+
+
 def refine(
     source: Iterable[Signature], present: Iterable[Signature]
 ) -> Iterator[Step | None]:
     """
-    Match the chunks of a :class:`Compare`; None is a pause.
+    Match the chunks of a :class:`Compare` of stretches; None is a pause.
 
-    :param source: the chunks of each of its groups, in order.
-    :param present: the chunks of each present group.
+    :param source: the chunks of each of its stretches, in order.
+    :param present: the chunks of each present stretch.
     """
     parts: list[Part] = []
-    for signature in present:
-        parts += signature.parts()
-        yield None
+    for part in _with_pauses(present):
+        if part is None:
+            yield None
+        else:
+            parts.append(part)
     index = _Index(parts)
     yield from index.fill()
-    for signature in source:
-        yield None
-        for part in signature.parts():
-            offset, length, _ = part
-            match = index.match(part)
-            if match < 0:
-                yield Fetch(offset, length)
-            else:
-                yield Reuse(offset, length, parts[match][0])
+    for part in _with_pauses(source):
+        if part is None:
+            yield None
+            continue
+        offset, length, _ = part
+        match = index.match(part)
+        if match < 0:
+            yield Fetch(offset, length)
+        else:
+            yield Reuse(offset, length, parts[match][0])
+
+
+def _with_pauses(signatures: Iterable[Signature]) -> Iterator[Part | None]:
+    """
+    The parts of all; None is a pause.
+    """
+    count = 0
+    for signature in signatures:
+        yield from signature.parts()
+        count += len(signature.lengths)
+        if count >= _BREATH:
+            yield None
+            count = 0
 
 
 def join(steps: Iterable[Step | None]) -> Iterator[Step | None]:

@@ -1,16 +1,16 @@
 """
 Signatures: what a part of a file is made of, short enough to be sent.
 
-The same value serves both levels: a page of a file's groups, or the chunks of one
-group.  A page that arrives from a peer has been checked for what can be seen from it
-alone; :meth:`Groups.add` and :func:`check_chunks` see to the rest.
+The same value serves all levels: a page of a file's groups, the blocks of one group,
+or the chunks of blocks in a row.  What arrives from a peer has been checked for what
+can be seen from it alone; :meth:`Groups.add` and :func:`check_parts` see to the rest.
 """
 
 from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Annotated, Final
 
@@ -23,8 +23,8 @@ from realize.delta.chunks import (
     LARGEST_FILE,
     Cutting,
     Readable,
+    cut_blocks,
     cut_chunks,
-    cut_groups,
 )
 from realize.model import Value
 
@@ -32,26 +32,24 @@ from realize.model import Value
 #: right is for the digest of the whole file to say.
 SHORT_DIGEST: Final = 16
 
-#: Most chunks or groups in one signature.
+#: Most parts in one signature.
 MAX_PAGE: Final = 2**14
-
-#: Groups in a page of which the maker has no other idea.
-USUAL_PAGE: Final = 256
 
 Offset = Annotated[int, msgspec.Meta(ge=0, le=LARGEST_FILE)]
 Length = Annotated[int, msgspec.Meta(ge=1, le=16 * LARGEST_CHUNK)]
 
-#: Offset, length and short digest of a group or a chunk.
+#: Offset, length and short digest of a group, a block or a chunk.
 Part = tuple[int, int, bytes]
 
 
 class Signature(Value, frozen=True, tag="signature"):
     """
-    Consecutive groups, or consecutive chunks, of a file.
+    Consecutive groups, blocks or chunks of a file.
 
     :ivar offset: where the first begins, in bytes.
     :ivar lengths: bytes in each.
-    :ivar digests: the first :data:`SHORT_DIGEST` bytes of the BLAKE3 of each, joined.
+    :ivar digests: the first :data:`SHORT_DIGEST` bytes of the BLAKE3 of each, joined:
+        of a block's or a chunk's bytes, and of the digests of a group's blocks.
     """
 
     offset: Offset
@@ -83,56 +81,101 @@ class Signature(Value, frozen=True, tag="signature"):
             offset += length
 
 
-def sign_groups(
-    stream: Readable, offset: int, cutting: Cutting, count: int = USUAL_PAGE
+def sign_blocks(
+    stream: Readable,
+    offset: int,
+    cutting: Cutting,
+    watch: Callable[[memoryview], object] = lambda _block: None,
 ) -> Iterator[Signature]:
     """
-    The groups of a file, from *offset* to its end, in pages.
+    The blocks of each group of a file, from *offset* to its end.
+
+    :param stream: the file's bytes from *offset* on, which is 0 or the end of a group.
+    :param watch: called with each block before it is forgotten.
+    """
+    lengths: list[int] = []
+    digests = bytearray()
+    for block in cut_blocks(stream, cutting):
+        digest = blake3(block).digest(SHORT_DIGEST)
+        watch(block)
+        lengths.append(len(block))
+        digests += digest
+        if cutting.ends_group(len(lengths), digest):
+            group = Signature(offset, lengths, bytes(digests))
+            yield group
+            offset, lengths, digests = group.end, [], bytearray()
+    if lengths:
+        yield Signature(offset, lengths, bytes(digests))
+
+
+def sign_group(stream: Readable, offset: int, cutting: Cutting) -> Signature:
+    """
+    The blocks of one group, or of another part of a file.
+
+    :param stream: its bytes, and no more.
+    :param offset: where it begins, in bytes.
+    """
+    lengths: list[int] = []
+    digests = bytearray()
+    for group in sign_blocks(stream, offset, cutting):
+        lengths += group.lengths
+        digests += group.digests
+    return Signature(offset, lengths, bytes(digests))
+
+
+def pages_of(
+    groups: Iterable[Signature], offset: int, count: int
+) -> Iterator[Signature]:
+    """
+    Groups as they are sent first, in pages.
 
     To go on later, or elsewhere, begin again at the end of a page.
 
-    :param stream: the file's bytes from *offset* on, which is 0 or the end of a group.
+    :param groups: the blocks of each.
+    :param offset: where the first begins, in bytes.
     :param count: most groups in a page; 1 to :data:`MAX_PAGE`.
     """
-    groups = cut_groups(stream, cutting)
+    remaining = iter(groups)
     while True:
-        page = _signature(offset, islice(groups, count))
-        if not page.lengths:
+        lengths: list[int] = []
+        digests = bytearray()
+        for group in islice(remaining, count):
+            lengths.append(sum(group.lengths))
+            digests += blake3(group.digests).digest(SHORT_DIGEST)
+        if not lengths:
             return
+        page = Signature(offset, lengths, bytes(digests))
         yield page
         offset = page.end
 
 
-def sign_chunks(group: bytes | memoryview, offset: int, cutting: Cutting) -> Signature:
+def sign_chunks(
+    stretch: bytes | memoryview, offset: int, cutting: Cutting
+) -> Signature:
     """
-    The chunks of one group.
+    The chunks of blocks in a row.
 
-    :param offset: where the group begins in its file, in bytes.
+    :param offset: where the first begins in its file, in bytes.
     """
-    return _signature(offset, cut_chunks(group, cutting))
-
-
-def _signature(offset: int, parts: Iterable[memoryview]) -> Signature:
     lengths: list[int] = []
     digests = bytearray()
-    for part in parts:
-        lengths.append(len(part))
-        digests += blake3(part).digest(SHORT_DIGEST)
+    for chunk in cut_chunks(stretch, cutting):
+        lengths.append(len(chunk))
+        digests += blake3(chunk).digest(SHORT_DIGEST)
     return Signature(offset, lengths, bytes(digests))
 
 
-def check_chunks(
-    signature: Signature, offset: int, length: int, cutting: Cutting
-) -> None:
+def check_parts(signature: Signature, offset: int, length: int, most: int) -> None:
     """
-    Hold the chunks of a group that a peer has sent against what was asked for.
+    Hold the blocks or chunks that a peer has sent against what was asked for.
 
+    :param most: how many there can be.
     :raises ValueError: they are of another part of the file, or too many.
     """
     if (signature.offset, signature.end) != (offset, offset + length):
         raise ValueError("a signature of another part of the file")
-    if len(signature.lengths) > cutting.most_chunks(length):
-        raise ValueError("a signature of too many chunks")
+    if len(signature.lengths) > most:
+        raise ValueError("a signature of too many parts")
 
 
 @define(eq=False)

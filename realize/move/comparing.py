@@ -2,8 +2,9 @@
 What a file and the one it replaces have in common, asked of both ends.
 
 Both sign their groups at the same time, page by page, and some pages are asked for
-ahead.  Of groups that differ both sign the chunks; many such requests are on their way
-at once.  Nothing waits for one answer per group.
+ahead.  Of groups that differ both tell the blocks, which they remember, and of blocks
+that differ they sign the chunks; many such requests are on their way at once.  Nothing
+waits for one answer per group.
 
 **When it is worth it.**  Comparing costs both ends a pass over their file, at 1 GB/s or
 so, and a few round trips; what it saves are bytes on the line.  A file that crosses in
@@ -32,6 +33,7 @@ from realize.delta.plan import (
     Span,
     Step,
     join,
+    narrow,
     outline,
     refine,
 )
@@ -44,11 +46,11 @@ from realize.move.outcome import Side
 #: Pages of a signature on their way from one end.
 PAGES: Final = 3
 
-#: Comparisons of chunks in progress for one file; each takes a request of either end,
-#: or a few.
+#: Comparisons of groups in progress for one file; each takes two requests of either
+#: end, or a few, one after the other.
 COMPARISONS: Final = 16
 
-#: Bytes in the groups whose chunks are asked for in one request.
+#: Bytes in the groups or stretches that are asked for in one request.
 SIGNED: Final = 32 * 1024 * 1024
 
 
@@ -101,10 +103,12 @@ class _End:
             Sign(self.path, self.version, self.cutting.chunk, number)
         )
 
-    async def chunks(self, spans: list[Span]) -> list[Signature]:
+    async def parts(self, spans: list[Span], blocks: bool) -> list[Signature]:
         signatures: list[Signature] = []
         requests = (
-            self._sign(Sign(self.path, self.version, self.cutting.chunk, 0, part))
+            self._sign(
+                Sign(self.path, self.version, self.cutting.chunk, 0, part, blocks)
+            )
             for part in _parts(spans)
         )
         async with aclosing(in_order(requests, 2)) as answers:
@@ -256,22 +260,42 @@ class Comparison:
         if not self._found and self._compared >= IN_VAIN:
             return [Fetch(begin, length)]
         self._compared += length
+        cutting = self._source.cutting
+        steps: list[Step] = []
+        rest: Compare | None = None
+        for found in narrow(*await self._ask(entry, blocks=True), cutting):
+            if found is None:
+                await self._pause()
+            elif isinstance(found, Compare):
+                rest = found
+            else:
+                steps.append(found)
+        if rest is not None:
+            for step in refine(*await self._ask(rest, blocks=False)):
+                if step is None:
+                    await self._pause()
+                else:
+                    steps.append(step)
+            # Both lists are in order.
+            steps.sort(key=lambda step: step.offset)
+        self._found += sum(step.length for step in steps if isinstance(step, Reuse))
+        return [step for step in join(steps) if step]
+
+    async def _ask(
+        self, compare: Compare, *, blocks: bool
+    ) -> tuple[list[Signature], list[Signature]]:
+        """
+        The parts of what is to be compared, of both ends.
+        """
         signatures: dict[Side, list[Signature]] = {}
 
         async def ask(end: _End, spans: list[Span]) -> None:
-            signatures[end.side] = await end.chunks(spans)
+            signatures[end.side] = await end.parts(spans, blocks)
 
         await together(
-            ask(self._source, entry.source), ask(self._present, entry.present)
+            ask(self._source, compare.source), ask(self._present, compare.present)
         )
-        steps: list[Step] = []
-        for step in join(refine(signatures["source"], signatures["destination"])):
-            if step is None:
-                await self._pause()
-            else:
-                steps.append(step)
-        self._found += sum(step.length for step in steps if isinstance(step, Reuse))
-        return steps
+        return signatures["source"], signatures["destination"]
 
     async def _pause(self) -> None:
         """

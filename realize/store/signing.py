@@ -4,33 +4,46 @@ Signatures of files on this host.
 A page is one pass over a part of the file, with the file opened for it.  Between two
 pages nothing stays open, only where the next begins, and for a source the digest of
 what was read: it comes to the digest of the whole file, which needs no pass of its own.
+The blocks of the groups in a page are remembered, within bounds; those that are not
+are cut and digested once more when they are asked for.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+from array import array
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from itertools import islice
 from typing import Final
 
 from attrs import define, field
 from blake3 import blake3
 from twisted.internet.defer import CancelledError
 
-from realize.delta.chunks import LARGEST_FILE, Cutting, cut_groups
+from realize.delta.chunks import LARGEST_FILE, Cutting
 from realize.delta.exchange import PAGE, Sign, Signed
-from realize.delta.signature import SHORT_DIGEST, Signature, sign_chunks
+from realize.delta.plan import Span
+from realize.delta.signature import (
+    SHORT_DIGEST,
+    Signature,
+    pages_of,
+    sign_blocks,
+    sign_chunks,
+    sign_group,
+)
 from realize.errors import BadRequest, SourceChanged
 from realize.paths import RelativePath, parent_of, printable
 from realize.store.identity import Guard, TooFresh, matches, size_of
 from realize.store.present import open_present
 from realize.store.root import Root, disk_error
 
-#: Most files whose next page is remembered.
+#: Most files whose next page is remembered, and most blocks of all of them, which take
+#: 24 bytes each.
 MAX_BEGUN: Final = 64
+MAX_BLOCKS: Final = 2**18
 
 #: Opens the version of the file that is asked for, and looks afterwards whether it
 #: still was that version.
@@ -88,6 +101,44 @@ def opening_present(root: Root) -> Opening:
 
 
 @define(eq=False)
+class _Blocks:
+    """
+    The blocks of the first groups of a file.
+    """
+
+    _offsets: array[int] = field(factory=lambda: array("Q", [0]))
+    _digests: bytearray = field(factory=bytearray)
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def add(self, group: Signature) -> None:
+        """
+        Remember a group, unless some before it were not.
+        """
+        if group.offset != self._offsets[-1] or len(self) >= MAX_BLOCKS:
+            return
+        for offset, length, _ in group.parts():
+            self._offsets.append(offset + length)
+        self._digests += group.digests
+
+    def of(self, span: Span) -> Signature | None:
+        """
+        The blocks of a part of the file; None if they are not remembered.
+        """
+        end = span.offset + span.length
+        first, last = (bisect_left(self._offsets, at) for at in (span.offset, end))
+        if last == len(self._offsets):
+            return None
+        ends = self._offsets[first : last + 1]
+        if (ends[0], ends[-1]) != (span.offset, end):
+            return None
+        lengths = [ends[number + 1] - ends[number] for number in range(last - first)]
+        digests = self._digests[first * SHORT_DIGEST : last * SHORT_DIGEST]
+        return Signature(span.offset, lengths, bytes(digests))
+
+
+@define(eq=False)
 class _Begun:
     """
     A file of which some pages were made.
@@ -95,6 +146,7 @@ class _Begun:
     :ivar pages: how many.
     :ivar offset: where the next begins, in bytes.
     :ivar hasher: has seen all bytes before.
+    :ivar blocks: of the pages.
     """
 
     version: bytes
@@ -102,6 +154,7 @@ class _Begun:
     pages: int = 0
     offset: int = 0
     hasher: blake3 = field(factory=blake3)
+    blocks: _Blocks = field(factory=_Blocks)
 
 
 @define(eq=False)
@@ -151,7 +204,7 @@ class Signer:
             raise BadRequest(f"{printable(wanted.path)}: too large to be compared")
         wanted.check(size)
         if wanted.spans:
-            return self._chunks(wanted)
+            return self._blocks(wanted) if wanted.blocks else self._chunks(wanted)
         return self._page(wanted, size)
 
     def stop(self) -> None:
@@ -176,6 +229,12 @@ class Signer:
             self._begun[wanted.path] = begun
             if len(self._begun) > MAX_BEGUN:
                 self._begun.popitem(last=False)
+            remembered = sum(len(each.blocks) for each in self._begun.values())
+            for each in self._begun.values():
+                if remembered <= MAX_BLOCKS or each is begun:
+                    break
+                remembered -= len(each.blocks)
+                each.blocks = _Blocks()
         return Signed([page], digest)
 
     def _take(self, wanted: Sign) -> _Begun:
@@ -196,15 +255,34 @@ class Signer:
     def _groups(self, fd: int, begun: _Begun, size: int) -> Signature:
         offset = begun.offset
         os.posix_fadvise(fd, offset, 0, os.POSIX_FADV_SEQUENTIAL)
-        stream = _Stream(fd, offset, size, lambda: self._stopped)
-        lengths: list[int] = []
-        digests = bytearray()
-        for group in islice(cut_groups(stream, begun.cutting), PAGE):
-            lengths.append(len(group))
-            digests += blake3(group).digest(SHORT_DIGEST)
-            if self._digests:
-                begun.hasher.update(group)
-        return Signature(offset, lengths, bytes(digests))
+        stream = _Stream(fd, offset, size, self._is_stopped)
+        watch = begun.hasher.update if self._digests else _ignore
+        groups = sign_blocks(stream, offset, begun.cutting, watch)
+
+        def remembered() -> Iterator[Signature]:
+            for group in groups:
+                begun.blocks.add(group)
+                yield group
+
+        pages = pages_of(remembered(), offset, PAGE)
+        return next(pages, Signature(offset, [], b""))
+
+    def _blocks(self, wanted: Sign) -> Signed:
+        with self._lock:
+            begun = self._begun.get(wanted.path)
+        known = _Blocks()
+        if begun and (begun.version, begun.cutting) == (wanted.version, wanted.cutting):
+            known = begun.blocks
+        found = {span: known.of(span) for span in wanted.spans}
+        missing = [span for span, signature in found.items() if signature is None]
+        if missing:
+            with self._opening(wanted) as fd:
+                for span in missing:
+                    stream = _Stream(
+                        fd, span.offset, span.offset + span.length, self._is_stopped
+                    )
+                    found[span] = sign_group(stream, span.offset, wanted.cutting)
+        return Signed([each for span in wanted.spans if (each := found[span])])
 
     def _chunks(self, wanted: Sign) -> Signed:
         signatures = []
@@ -214,13 +292,20 @@ class Signer:
             for span in wanted.spans:
                 if self._stopped:
                     raise CancelledError
-                group = buffer[: span.length]
+                stretch = buffer[: span.length]
                 have = 0
                 while have < span.length and (
-                    count := os.preadv(fd, [group[have:]], span.offset + have)
+                    count := os.preadv(fd, [stretch[have:]], span.offset + have)
                 ):
                     have += count
                 signatures.append(
-                    sign_chunks(group[:have], span.offset, wanted.cutting)
+                    sign_chunks(stretch[:have], span.offset, wanted.cutting)
                 )
         return Signed(signatures)
+
+    def _is_stopped(self) -> bool:
+        return self._stopped
+
+
+def _ignore(_block: memoryview) -> None:
+    pass

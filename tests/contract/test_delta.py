@@ -4,6 +4,7 @@ Rules for signing files and reusing what is present, at every store.
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import time
@@ -13,7 +14,7 @@ import pytest
 from realize.delta.chunks import Cutting
 from realize.delta.exchange import MAX_REUSED, MAX_SIGNED, PAGE, Patch, Sign
 from realize.delta.plan import Fetch, Reuse, Span
-from realize.delta.signature import Groups, check_chunks, sign_chunks
+from realize.delta.signature import Groups, check_parts, sign_chunks, sign_group
 from realize.errors import (
     BadRequest,
     DigestMismatch,
@@ -84,22 +85,47 @@ class TestSign:
         groups, found = all_groups(pair, store, version, DATA)
         assert found == (digest(DATA) if end.is_source else b"")
         spans = [Span(offset, length) for offset, length, _ in groups]
-        signed = run(pair, store.sign(Sign(b"x", version, CHUNK, 0, spans)))
-        for span, signature in zip(spans, signed.signatures, strict=True):
-            group = DATA[span.offset : span.offset + span.length]
-            assert signature == sign_chunks(group, span.offset, CUTTING)
+        for blocks in (True, False):
+            wanted = Sign(b"x", version, CHUNK, 0, spans, blocks)
+            signed = run(pair, store.sign(wanted))
+            for span, signature in zip(spans, signed.signatures, strict=True):
+                group = DATA[span.offset : span.offset + span.length]
+                if blocks:
+                    group = sign_group(io.BytesIO(group), span.offset, CUTTING)
+                else:
+                    group = sign_chunks(group, span.offset, CUTTING)
+                assert signature == group
 
     def test_pages_asked_for_ahead(self, pair, end, here):
         """
         In order; behind the last come empty ones.
         """
-        content = bytes(130 * 2 * MIB)
+        content = bytes(130 * CUTTING.largest_group)
         store, _, version = end(content)
         asked = [store.sign(Sign(b"x", version, CHUNK, page)) for page in range(5)]
         pages = [signed.signatures[0] for signed in run_all(pair, *asked)]
         assert [len(page.lengths) for page in pages] == [PAGE, PAGE, 2, 0, 0]
         assert pages[1].offset == pages[0].end
         assert pages[2].end == pages[3].offset == len(content)
+
+    def test_blocks_of_any_span(self, pair, end):
+        """
+        Also of files that were not signed before, and of parts that are no groups.
+        """
+        store, _, version = end(DATA)
+        spans = [Span(0, 100), Span(5, 300_000), Span(len(DATA) - 7, 7)]
+        for _ in range(2):
+            wanted = Sign(b"x", version, CHUNK, 0, spans, blocks=True)
+            signed = run(pair, store.sign(wanted))
+            assert signed.signatures == [
+                sign_group(
+                    io.BytesIO(DATA[span.offset : span.offset + span.length]),
+                    span.offset,
+                    CUTTING,
+                )
+                for span in spans
+            ]
+            all_groups(pair, store, version, DATA)
 
     def test_zeros_take_linear_time(self, pair, end):
         """
@@ -137,7 +163,7 @@ class TestSign:
         [
             [Span(len(DATA) - 5, 6)],
             [Span(len(DATA), 1)],
-            [Span(0, 2 * CUTTING.group + 1)],
+            [Span(0, CUTTING.largest_group + 1)],
             [Span(0, MIB)] * (MAX_SIGNED // MIB + 1),
         ],
         ids=["end", "behind", "long", "many"],
@@ -450,4 +476,4 @@ def test_chunks_of_a_page_are_checked(pair, source, here):
     file = files_of(pair, source)[b"x"]
     spans = [Span(0, 100_000)]
     signed = run(pair, source.sign(Sign(b"x", file.identity, CHUNK, 0, spans)))
-    check_chunks(signed.signatures[0], 0, 100_000, CUTTING)
+    check_parts(signed.signatures[0], 0, 100_000, CUTTING.most_chunks(100_000))

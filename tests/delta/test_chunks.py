@@ -20,8 +20,8 @@ from realize.delta.chunks import (
     SMALLEST_FILE,
     Cutting,
     comparable,
+    cut_blocks,
     cut_chunks,
-    cut_groups,
 )
 
 MIB = 1024 * 1024
@@ -30,12 +30,12 @@ MIB = 1024 * 1024
 DATA = random.Random(8).randbytes(8 * MIB)  # noqa: S311
 
 
-def group_ends(data: bytes, cutting: Cutting) -> list[int]:
+def block_ends(data: bytes, cutting: Cutting) -> list[int]:
     """
-    Where the groups of a file end.
+    Where the blocks of a file end.
     """
     return list(
-        accumulate(len(group) for group in cut_groups(io.BytesIO(data), cutting))
+        accumulate(len(block) for block in cut_blocks(io.BytesIO(data), cutting))
     )
 
 
@@ -110,15 +110,15 @@ def test_nothing_is_lost_or_out_of_bounds(data: bytes) -> None:
     """
     cutting = Cutting(2048)
 
-    groups = [bytes(group) for group in cut_groups(io.BytesIO(data), cutting)]
+    blocks = [bytes(block) for block in cut_blocks(io.BytesIO(data), cutting)]
     chunks = [bytes(chunk) for chunk in cut_chunks(data, cutting)]
 
-    assert b"".join(groups) == b"".join(chunks) == data
-    assert all(cutting.group // 4 <= len(group) for group in groups[:-1])
-    assert all(0 < len(group) <= cutting.largest_group for group in groups)
+    assert b"".join(blocks) == b"".join(chunks) == data
+    assert all(len(block) >= cutting.smallest_block for block in blocks[:-1])
+    assert all(0 < len(block) <= cutting.largest_block for block in blocks)
+    assert len(blocks) <= cutting.most_blocks(len(data))
     assert all(len(chunk) >= 512 for chunk in chunks[:-1])
     assert all(0 < len(chunk) <= 8192 for chunk in chunks)
-    assert all(len(group) >= cutting.smallest_group for group in groups[:-1])
     assert len(chunks) <= cutting.most_chunks(len(data))
 
 
@@ -132,8 +132,8 @@ def test_a_short_read_is_not_the_end() -> None:
             return super().readinto(buffer[:70_001])
 
     cutting = Cutting(2048)
-    parts = [len(group) for group in cut_groups(Drops(DATA), cutting)]
-    assert list(accumulate(parts)) == group_ends(DATA, cutting)
+    parts = [len(block) for block in cut_blocks(Drops(DATA), cutting)]
+    assert list(accumulate(parts)) == block_ends(DATA, cutting)
 
 
 def test_a_part_that_begins_at_a_cut_is_cut_like_the_whole() -> None:
@@ -141,11 +141,11 @@ def test_a_part_that_begins_at_a_cut_is_cut_like_the_whole() -> None:
     Signatures may be made page by page.
     """
     cutting = Cutting(2048)
-    ends = group_ends(DATA, cutting)
+    ends = block_ends(DATA, cutting)
     assert len(ends) > 4
 
     for begin in ends[:-1]:
-        rest = [begin + end for end in group_ends(DATA[begin:], cutting)]
+        rest = [begin + end for end in block_ends(DATA[begin:], cutting)]
         assert rest == [end for end in ends if end > begin]
 
 
@@ -156,7 +156,7 @@ def test_cuts_come_back_after_an_insertion() -> None:
     cutting = Cutting(2048)
     changed = DATA[:3000] + b"inserted" * 100 + DATA[3000:]
 
-    for ends in (group_ends, chunk_ends):
+    for ends in (block_ends, chunk_ends):
         old = set(ends(DATA, cutting))
         new = {end - 800 for end in ends(changed, cutting)}
         assert len(old - new) <= 3
@@ -167,6 +167,6 @@ def test_cuts_are_those_of_every_version() -> None:
     Ends with different versions of the library have to find the same cuts, or
     they find nothing in common.
     """
-    assert group_ends(DATA, Cutting(2048))[:3] == [1381199, 2509873, 4547514]
+    assert block_ends(DATA, Cutting(2048))[:3] == [81447, 150942, 220781]
     assert chunk_ends(DATA, Cutting(2048))[:4] == [1507, 3636, 6055, 8260]
     assert chunk_ends(DATA, Cutting(65536))[:3] == [81447, 150942, 220781]

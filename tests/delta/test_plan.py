@@ -13,7 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from realize.delta.chunks import Cutting
-from realize.delta.plan import Compare, Fetch, Reuse, Step, join, outline, refine
+from realize.delta.plan import (
+    Compare,
+    Fetch,
+    Reuse,
+    Span,
+    Step,
+    join,
+    narrow,
+    outline,
+    refine,
+)
 from realize.delta.signature import SHORT_DIGEST, Groups, Part, Signature
 from tests.delta.test_chunks import DATA, MIB
 from tests.delta.versions import make
@@ -287,6 +297,48 @@ def test_with_nothing_to_compare_the_bytes_are_fetched() -> None:
         Fetch(MIB, 2 * MIB),
         Reuse(3 * MIB, MIB, MIB),
     ]
+
+
+def blocks(offset: int, *contents: int) -> Signature:
+    """
+    Blocks of 1,000 bytes; equal numbers are equal contents.
+    """
+    digests = (number.to_bytes(SHORT_DIGEST, "big") for number in contents)
+    return Signature(offset, [1000] * len(contents), b"".join(digests))
+
+
+def test_only_blocks_that_differ_are_left() -> None:
+    """
+    Blocks in a row as one stretch; of the present ones none that is equal to one that
+    was found.
+    """
+    source = [blocks(0, 1, 2, 3), blocks(3000, 4, 5)]
+    present = [blocks(7000, 1, 6, 7), blocks(10_000, 8, 5, 5)]
+    assert [step for step in narrow(source, present, CUTTING) if step] == [
+        Reuse(0, 1000, 7000),
+        Reuse(4000, 1000, 11_000),
+        Compare([Span(1000, 3000)], [Span(8000, 3000)]),
+    ]
+
+
+def test_blocks_that_nothing_is_left_for_are_fetched() -> None:
+    """
+    If all present ones were found.
+    """
+    found = narrow([blocks(0, 1, 2)], [blocks(0, 1)], CUTTING)
+    assert [step for step in found if step] == [Reuse(0, 1000, 0), Fetch(1000, 1000)]
+
+
+def test_stretches_are_bounded() -> None:
+    """
+    None is longer than a group may be.
+    """
+    longest = CUTTING.largest_group // 1000
+    source = [blocks(0, *range(longest)), blocks(longest * 1000, -1 % 2**64)]
+    found = narrow(source, [blocks(0, 2**65)], CUTTING)
+    (compare,) = (step for step in found if step)
+    assert isinstance(compare, Compare)
+    assert compare.source == [Span(0, longest * 1000), Span(longest * 1000, 1000)]
 
 
 def test_equal_digests_of_other_lengths_are_not_equal() -> None:

@@ -10,14 +10,25 @@ from collections.abc import Iterator
 from attrs import frozen
 
 from realize.delta.chunks import Cutting
-from realize.delta.plan import Compare, Reuse, Span, Step, join, outline, refine
+from realize.delta.plan import (
+    Compare,
+    Reuse,
+    Span,
+    Step,
+    join,
+    narrow,
+    outline,
+    refine,
+)
 from realize.delta.signature import (
     SHORT_DIGEST,
     Groups,
     Signature,
-    check_chunks,
+    check_parts,
+    pages_of,
+    sign_blocks,
     sign_chunks,
-    sign_groups,
+    sign_group,
 )
 
 
@@ -37,26 +48,51 @@ class Made:
     steps: int
 
 
+def pages(data: bytes, cutting: Cutting, count: int = 3) -> Iterator[Signature]:
+    """
+    The groups of a file, as a peer would send them.
+    """
+    return pages_of(sign_blocks(io.BytesIO(data), 0, cutting), 0, count)
+
+
 def groups(data: bytes, cutting: Cutting, count: int = 3) -> Groups:
     """
     The groups of a file.
     """
     all_groups = Groups(len(data), cutting)
-    for page in sign_groups(io.BytesIO(data), 0, cutting, count):
+    for page in pages(data, cutting, count):
         all_groups.add(page)
     assert all_groups.complete
     return all_groups
 
 
-def signatures(data: bytes, spans: list[Span], cutting: Cutting) -> list[Signature]:
+def blocks(data: bytes, spans: list[Span], cutting: Cutting) -> list[Signature]:
     """
-    The chunks of some groups, as a peer would send them.
+    The blocks of some groups, as a peer would send them.
     """
     found = []
     for span in spans:
-        group = memoryview(data)[span.offset : span.offset + span.length]
-        signature = sign_chunks(group, span.offset, cutting)
-        check_chunks(signature, span.offset, span.length, cutting)
+        stream = io.BytesIO(data[span.offset : span.offset + span.length])
+        signature = sign_group(stream, span.offset, cutting)
+        check_parts(
+            signature, span.offset, span.length, cutting.most_blocks(span.length)
+        )
+        found.append(signature)
+    return found
+
+
+def chunks(data: bytes, spans: list[Span], cutting: Cutting) -> list[Signature]:
+    """
+    The chunks of some stretches, as a peer would send them.
+    """
+    found = []
+    for span in spans:
+        assert span.length <= cutting.largest_group
+        stretch = memoryview(data)[span.offset : span.offset + span.length]
+        signature = sign_chunks(stretch, span.offset, cutting)
+        check_parts(
+            signature, span.offset, span.length, cutting.most_chunks(span.length)
+        )
         found.append(signature)
     return found
 
@@ -68,14 +104,25 @@ def make(new: bytes, present: bytes, cutting: Cutting) -> Made:
     parts = groups(present, cutting)
     signed = 4 * len(parts) + SHORT_DIGEST * len(parts)
 
-    def steps() -> Iterator[Step | None]:
+    def count_signed(theirs: list[Signature]) -> list[Signature]:
         nonlocal signed
+        signed += sum(len(each.lengths) for each in theirs) * (3 + SHORT_DIGEST)
+        return theirs
+
+    def resolved(step: Compare) -> Iterator[Step | None]:
+        theirs = count_signed(blocks(present, step.present, cutting))
+        for part in narrow(blocks(new, step.source, cutting), theirs, cutting):
+            if isinstance(part, Compare):
+                theirs = count_signed(chunks(present, part.present, cutting))
+                yield from refine(chunks(new, part.source, cutting), theirs)
+            else:
+                yield part
+
+    def steps() -> Iterator[Step | None]:
         for step in outline(groups(new, cutting), parts):
             if isinstance(step, Compare):
-                theirs = signatures(present, step.present, cutting)
-                chunks = sum(len(signature.lengths) for signature in theirs)
-                signed += chunks * (3 + SHORT_DIGEST)
-                yield from refine(signatures(new, step.source, cutting), theirs)
+                found = [part for part in resolved(step) if part]
+                yield from sorted(found, key=lambda part: part.offset)
             else:
                 yield step
 

@@ -13,7 +13,13 @@ from typing import ClassVar, TypeVar
 from blake3 import blake3
 
 from realize.delta.exchange import PAGE, Sign, Signed
-from realize.delta.signature import Signature, sign_chunks, sign_groups
+from realize.delta.signature import (
+    Signature,
+    pages_of,
+    sign_blocks,
+    sign_chunks,
+    sign_group,
+)
 from realize.errors import DirectoryGone, PeerError
 from realize.model import MAX_BATCH, Failure, Place
 from tests.support.memory.disk import Disk
@@ -103,18 +109,17 @@ class MemoryStore:
 
 def _signed(content: bytes, wanted: Sign) -> Signed:
     if wanted.spans:
-        return Signed(
-            [
-                sign_chunks(
-                    content[span.offset : span.offset + span.length],
-                    span.offset,
-                    wanted.cutting,
-                )
-                for span in wanted.spans
-            ]
-        )
-    stream = io.BytesIO(content)
-    pages = list(sign_groups(stream, 0, wanted.cutting, PAGE))
+        signatures = []
+        for span in wanted.spans:
+            part = content[span.offset : span.offset + span.length]
+            if wanted.blocks:
+                stream = io.BytesIO(part)
+                signatures.append(sign_group(stream, span.offset, wanted.cutting))
+            else:
+                signatures.append(sign_chunks(part, span.offset, wanted.cutting))
+        return Signed(signatures)
+    groups = sign_blocks(io.BytesIO(content), 0, wanted.cutting)
+    pages = list(pages_of(groups, 0, PAGE))
     if wanted.page >= len(pages):
         return Signed([Signature(len(content), [], b"")])
     is_last = wanted.page == len(pages) - 1
