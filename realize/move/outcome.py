@@ -82,7 +82,6 @@ class Totals:
     :ivar kept: bytes that needed no sending because a partial had them.
     :ivar reused: bytes that needed no sending because a file that was replaced had
         them.
-    :ivar seen_again: how often a walk had to begin again.
     """
 
     listed: int = 0
@@ -95,7 +94,6 @@ class Totals:
     sent: int = 0
     kept: int = 0
     reused: int = 0
-    seen_again: int = 0
 
     @property
     def ended(self) -> int:

@@ -159,7 +159,6 @@ class Tally:
         """
         totals = self.totals
         self.refused.sort()
-        totals.seen_again += 1
         totals.complete = False
         totals.excluded = 0
         totals.listed = totals.ended + len(waiting)

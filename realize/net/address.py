@@ -70,14 +70,6 @@ def listening_sockets(address: Address) -> list[socket.socket]:
     return sockets
 
 
-def socket_address(bound: socket.socket) -> Address:
-    """
-    Where a socket is bound.
-    """
-    host, port = bound.getsockname()[:2]
-    return Address(host, port)
-
-
 def _resolve(address: Address) -> list[tuple[int, str]]:
     """
     Families and numeric hosts of *address*, in order, without duplicates.

@@ -37,6 +37,13 @@ def world(world: World) -> World:
     return world
 
 
+def events_in(log: Path) -> list[str]:
+    """
+    What was logged, as JSON.
+    """
+    return [json.loads(line)["event"] for line in log.read_text().splitlines()]
+
+
 def place(world: World, name: str) -> tuple[str, Path]:
     """
     The word for a directory, and where it is.
@@ -283,8 +290,10 @@ def test_a_peer_that_is_not_there(world: World) -> None:
     Exit 3 at once, naming the peer.
     """
     world.nas.stop()
-    said = world.realize(".", "nas:inbox", status=3)
+    log = ("--log-file", "log", "--log-format", "json", "--log-level", "info")
+    said = world.realize(".", "nas:inbox", *log, status=3)
     assert said.out == ""
+    assert events_in(world.folder / "log") == ["move-failed", "move-ended"]
     (line,) = said.err.splitlines()
     assert line.startswith("realize: nas: cannot connect to 127.0.0.1:")
     assert line.endswith(
@@ -477,7 +486,8 @@ def test_a_lost_connection_is_made_again(world: World) -> None:
     source.mkdir()
     content = os.urandom(1 << 20) * 300
     (source / "large").write_bytes(content)
-    process = world.begin(source, "nas:inbox", "--output", "json")
+    log = ("--log-file", "log", "--log-format", "json", "--log-level", "info")
+    process = world.begin(source, "nas:inbox", "--output", "json", *log)
     wait_for(
         lambda: any(
             partial.stat().st_size > 30 << 20
@@ -494,6 +504,13 @@ def test_a_lost_connection_is_made_again(world: World) -> None:
     summary = json.loads(out.splitlines()[-1])
     assert summary["reconnects"] == 1
     assert summary["kept"] > 0
+    assert events_in(world.folder / "log") == [
+        "move-began",
+        "connection-lost",
+        "reconnected",
+        "file-moved",
+        "move-ended",
+    ]
     assert (inbox / "large").read_bytes() == content
     assert list(regular_files(source)) == []
 

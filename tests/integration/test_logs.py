@@ -173,6 +173,27 @@ def test_json(world: World, source: Path) -> None:
     assert {line["session"] for line in final} == {summary["session"]}
 
 
+def test_debug(world: World, source: Path) -> None:
+    """
+    Each step, at both ends.
+    """
+    world.nas.start("--log-format", "json", "--log-level", "debug")
+    log = ("--output", "log", "--log-format", "json", "--log-level", "debug")
+    here = json_lines(world.realize(source, "nas:inbox", *log).err)
+    world.realize("nas:inbox", str(source))
+    world.nas.stop()
+    there = json_lines(world.nas.log.read_text())
+    (written,) = events(there, "bytes-written")
+    (read,) = events(there, "bytes-read")
+    assert (written["size"], read["size"]) == (14, 14)
+    (group,) = events(there, "group-committed")
+    assert group["count"] == 2
+    asked = {line["command"] for line in events(here, "request-made")}
+    answered = {line["command"] for line in events(there, "request-answered")}
+    assert {"OpenDestination", "Offer", "Write", "Finish"} <= asked
+    assert asked <= answered
+
+
 def test_text(world: World, source: Path) -> None:
     """
     One line each, whatever is in a name, and no escape reaches the terminal.
@@ -388,8 +409,10 @@ def test_trouble_is_told_once(world: World, source: Path, tmp_path: Path) -> Non
     (line,) = log.read_text().splitlines()
     assert " warn  file-failed: plain in nas:inbox: " in line
     assert log.stat().st_mode & 0o777 == 0o640
+    (source / ".a.realize-part").touch()
     said = world.realize(source, "nas:inbox", "--output", "log", status=1)
     assert said.err.count("file-failed: ") == 1
+    assert said.err.count("file-stays: .a.realize-part in ") == 1
 
 
 @pytest.mark.parametrize("command", ["move", "status", "throttle", "loglevel", "demo"])

@@ -5,6 +5,7 @@ The metrics of a daemon: the page, and what it says.
 from __future__ import annotations
 
 import os
+import re
 import socket
 import time
 from contextlib import ExitStack, suppress
@@ -166,6 +167,12 @@ def test_a_move_is_seen_at_both_ends(world: World, metrics_port: int) -> None:
     assert samples(text, "realize_directory_free_bytes")[("inbox",)] > 0
     received = samples(text, "realize_network_bytes_total")[("received", "me")]
     assert arrived < received < arrived * 1.1 + 100_000
+    assert samples(text, "realize_commit_duration_seconds_sum")[("inbox",)] > 0
+    assert samples(text, "realize_directory_free_inodes")[("inbox",)] > 0
+    answered = samples(text, "realize_command_duration_seconds_count")
+    assert answered[("Finish", "answer")] >= 1
+    assert samples(text, "realize_log_messages_total")[("info",)] > 2
+    assert list(samples(text, "realize_build_info").values()) == [1]
     world.realize("nas:inbox", str(source))
     text = get(metrics_port).body.decode()
     assert samples(text, "realize_files_removed_total")[("inbox",)] == 31
@@ -222,6 +229,8 @@ def test_refusals_are_counted_by_reason(world: World, metrics_port: int) -> None
     wait_until(lambda: refused()[("handshake",)] == 2, "counted")
     assert refused()[("unknown key",)] == 1
     assert refused()[("too many",)] == 0
+    log = world.nas.log.read_text()
+    assert len(re.findall(r" warn  peer-refused: Refused 127\.0\.0\.1: ", log)) == 3
 
 
 def test_a_directory_that_vanishes_shows(world: World, tmp_path: Path) -> None:

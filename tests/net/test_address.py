@@ -11,8 +11,16 @@ from contextlib import contextmanager
 import pytest
 
 from realize.errors import ConfigError
-from realize.net.address import is_endpoint, listening_sockets, socket_address
+from realize.net.address import is_endpoint, listening_sockets
 from realize.peers import Address
+
+
+def socket_address(bound: socket.socket) -> Address:
+    """
+    Where a socket is bound.
+    """
+    host, port = bound.getsockname()[:2]
+    return Address(host, port)
 
 
 @contextmanager

@@ -178,9 +178,30 @@ def test_one_warning(public):
                 store.digest([Prefix(file.path, file.identity, 0) for file in files])
             )
     (event,) = [each for each in events if "reason" in each]
+    assert event["event"] == "leases-unavailable"
     assert event["directory"] == "inbox"
     assert event["reason"] == "Permission denied"
     result_of(directory.close())
+
+
+@pytest.mark.parametrize(
+    ("lack", "name"),
+    [
+        ("leases", "leases-unavailable"),
+        ("hiding", "hiding-unavailable"),
+        ("syncing", "removals-not-durable"),
+    ],
+)
+def test_what_a_directory_lacks(make, lack, name):
+    """
+    Each is told once, whichever thread finds it, and by its own event.
+    """
+    directory = make("/")
+    with capturedLogs() as events:
+        for _ in range(2):
+            directory._warn_from_thread(lack, "no")
+    (event,) = events
+    assert (event["event"], event["reason"]) == (name, "no")
 
 
 @needs(root=True)
