@@ -170,9 +170,13 @@ class BulkTLSTransport(BufferingTLSTransport):
 
     Its OpenSSL context must write a buffer whole (without
     ``SSL_MODE_ENABLE_PARTIAL_WRITE``); with that mode it works too, but slower.
+
+    :ivar awaits_goodbye: whether closing waits until the other end has closed too.
+        TLS does not ask for that of who needs nothing more from there.
     """
 
     factory: BulkTLSFactory
+    awaits_goodbye = True
 
     def makeConnection(self, transport: ITransport) -> None:
         #: Hands bytes to the transport that hold only until it returns.
@@ -253,6 +257,11 @@ class BulkTLSTransport(BufferingTLSTransport):
             self._tlsShutdownFinished(Failure(end))
         # What arrived may have been answered by TLS itself.
         self._flushSendBIO()
+
+    def _shutdownTLS(self) -> None:
+        super()._shutdownTLS()
+        if not self.awaits_goodbye:
+            cast(ITransport, self.transport).loseConnection()
 
 
 class BulkTLSFactory(TLSMemoryBIOFactory):

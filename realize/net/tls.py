@@ -51,7 +51,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from realize.errors import PeerGone, PeerRefused
-from realize.net.records import BulkTLSFactory
+from realize.net.records import BulkTLSFactory, BulkTLSTransport
 from realize.peers import public_key_text
 
 #: The protocol name (ALPN) that both sides insist on.
@@ -134,7 +134,9 @@ def peer_public_key(transport: Any) -> bytes:
     return key
 
 
-def close_transport(transport: Any, clock: IReactorTime) -> IDelayedCall:
+def close_transport(
+    transport: Any, clock: IReactorTime, await_goodbye: bool = True
+) -> IDelayedCall:
     """
     Close a connection, politely at first.
 
@@ -142,8 +144,12 @@ def close_transport(transport: Any, clock: IReactorTime) -> IDelayedCall:
     :data:`CLOSE_DEADLINE`.  TLS alone would wait without limit, both for a producer to
     unregister and for a peer to answer.
 
+    :param await_goodbye: False to save a round trip, where nothing that may still
+        come from the peer matters; what has not arrived by then is lost.
     :returns: the end of the deadline; may be cancelled in ``connectionLost``.
     """
+    if isinstance(transport, BulkTLSTransport):
+        transport.awaits_goodbye = await_goodbye
     transport.unregisterProducer()
     transport.loseConnection()
     return clock.callLater(CLOSE_DEADLINE, transport.abortConnection)

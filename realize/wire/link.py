@@ -169,21 +169,26 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
         self.throttled.begin_holding()
         self._beat()
 
-    def close(self) -> None:
+    def close(self, await_goodbye: bool = True) -> None:
         """
         Close once what was written has been sent, within seconds in any case.
+
+        :param await_goodbye: as of :func:`~realize.net.tls.close_transport`.
         """
         if not self.ended:
             self._outgoing.release()
             self.ended = True
             self._set_timer(None)
-            self._closing = close_transport(self.transport, self.clock)
+            self._closing = close_transport(self.transport, self.clock, await_goodbye)
 
     def close_and_wait(self) -> Deferred[None]:
         """
         Close, and fire when the transport has said so.
+
+        That takes a round trip only if the peer has not answered every request: then
+        it may not have read all that was written yet.
         """
-        self.close()
+        self.close(await_goodbye=bool(self._outstandingRequests))
         waiting: Deferred[None] = Deferred()  # closing goes on if nobody waits
         if self.gone:
             waiting.callback(None)

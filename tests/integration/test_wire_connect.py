@@ -13,7 +13,9 @@ import pytest_twisted
 from attrs import define
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twisted.internet import endpoints, reactor
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
 from twisted.protocols.policies import ProtocolWrapper
 
 from realize.errors import PeerGone, PeerRefused
@@ -172,3 +174,29 @@ async def test_sockets(server: Server) -> None:
         assert handle.getsockopt(tcp, socket.TCP_KEEPCNT) == 6
         assert handle.getsockopt(tcp, socket.TCP_USER_TIMEOUT) == 0
     await connection.close()
+
+
+@pytest.mark.parametrize("asked", [False, True])
+@pytest_twisted.ensureDeferred
+async def test_the_end_takes_no_round_trip(server: Server, asked: bool) -> None:
+    """
+    When all that was asked is answered, closing waits for nothing that the server does;
+    else until it has read what was sent.
+    """
+    connection = await connect_to(server.port)
+    (there,) = server.factory.links
+    below: Any = there.transport
+    while isinstance(below, ProtocolWrapper):
+        below = below.transport
+    below.pauseProducing()
+    asking = Deferred.fromCoroutine(connection.get_throttle()) if asked else None
+    closing = Deferred.fromCoroutine(connection.close())
+    if asking is not None:
+        await deferLater(clock, 0.05)
+        assert not closing.called
+        below.resumeProducing()
+        with pytest.raises(PeerGone):
+            await asking
+    await closing
+    assert connection._link.gone
+    below.resumeProducing()

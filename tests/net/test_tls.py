@@ -577,6 +577,30 @@ def test_closing() -> None:
     assert meeting.clock.getDelayedCalls() == []
 
 
+@pytest.mark.parametrize("await_goodbye", [True, False])
+def test_closing_takes_a_round_trip_or_none(await_goodbye: bool) -> None:
+    """
+    Who needs nothing more from the peer is done when all is sent; the peer gets it
+    all, and sees an end in good order.
+    """
+    meeting = Meeting()
+    pump = meeting.meet(meeting.server_factory(), meeting.client_factory(CLIENT_KEY))
+    transport: Any = meeting.client.transport
+    transport.registerProducer(Endless(), True)
+    transport.write(b", and bye")
+    deadline = close_transport(transport, meeting.clock, await_goodbye)
+
+    # Nothing has been pumped yet: the peer knows nothing of it.
+    assert pump.clientIO.disconnecting == (not await_goodbye)
+    pump.flush()
+    assert meeting.server.received == b"hello, and bye"
+    assert meeting.server.lost is not None
+    assert meeting.server.lost.check(ConnectionDone)
+    assert meeting.client.lost is not None
+    deadline.cancel()
+    assert meeting.clock.getDelayedCalls() == []
+
+
 def test_closing_on_a_silent_peer() -> None:
     """
     A peer that does not answer is given up after the deadline, producer or not.
