@@ -261,7 +261,8 @@ class BulkTLSTransport(BufferingTLSTransport):
     def _shutdownTLS(self) -> None:
         super()._shutdownTLS()
         if not self.awaits_goodbye:
-            cast(ITransport, self.transport).loseConnection()
+            below: Any = self.transport
+            below.loseConnection()
 
 
 class BulkTLSFactory(TLSMemoryBIOFactory):
