@@ -1,5 +1,5 @@
 """
-The client's end of a connection, and stores that are a peer's.
+Connections to peers: what may be asked of one who has let us in.
 
 Nothing above this module knows of AMP: what can go wrong is
 :class:`~realize.errors.PeerError`, :class:`~realize.errors.PeerGone` and
@@ -8,193 +8,30 @@ Nothing above this module knows of AMP: what can go wrong is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from typing import Any, Final
 
-import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from prometheus_client import CollectorRegistry
-from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectError, ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import (
-    IReactorTime,
-    IStreamClientEndpoint,
-)
-from twisted.internet.protocol import Factory, connectionDone
-from twisted.protocols import amp
+from twisted.internet.error import ConnectError
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
-from realize.errors import (
-    BadRequest,
-    Incompatible,
-    PeerGone,
-    PeerRefused,
-    RealizeError,
-)
+from realize.errors import PeerGone
 from realize.net.keys import public_bytes
 from realize.net.throttled import Shared, ThrottledConnection, ThrottledFactory
 from realize.net.tls import client_factory, connection_error
 from realize.observe.metrics import CommandMetrics
 from realize.peers import public_key_text
 from realize.wire import commands
+from realize.wire.client import ClientLink
 from realize.wire.commands import Granted, Greeting
-from realize.wire.complaints import Complaints
 from realize.wire.compression import Compression
-from realize.wire.flow import Budget
-from realize.wire.link import Link
-from realize.wire.payload import Malformed, Unpacked, pack
-from realize.wire.status import Status, Throttle, rate_text, read_rates
+from realize.wire.status import Status, Throttle, rate_text
 from realize.wire.stores import RemoteDestination, RemoteSource, store_name
 from realize.wire.waiting import Deadline, LateAnswers
 
 _ADVICE: Final = "; is the address right, and realized running there?"
-
-
-class ClientLink(Link):
-    """
-    A connection to a server.
-
-    :param peer: the name that this host's configuration gives the server.
-    :param key: the text of this host's public key.
-    :param token: of the session.
-    :param metrics: where requests are counted; by default, where nobody looks.
-    :param compression: how content is compressed on the way; by default it is not.
-    :ivar welcomed: fires with the greeting once the server has let us in.
-    """
-
-    def __init__(
-        self,
-        clock: IReactorTime,
-        peer: str,
-        key: str,
-        token: bytes,
-        metrics: CommandMetrics | None = None,
-        compression: Compression | None = None,
-    ) -> None:
-        metrics = metrics or commands.command_metrics(CollectorRegistry(), "ask")
-        super().__init__(clock, Budget(), Complaints(clock), metrics, compression)
-        self.peer = peer
-        self._key = key
-        self._token = token
-        self._was_welcomed = False
-        self.welcomed: Deferred[Greeting] = Deferred(self._given_up)
-
-    def _given_up(self, _welcomed: object) -> None:
-        self.abort(PeerGone(f"{self.peer}: given up"))
-
-    # -- what the server asks
-
-    @commands.Welcome.responder
-    def welcome(self, version: int, payload: Unpacked) -> dict[str, Any]:
-        if self._was_welcomed:
-            raise Malformed("welcomed twice")
-        self._was_welcomed = True
-        if version != commands.VERSION:
-            older = "there" if version < commands.VERSION else "here"
-            self._why = Incompatible(
-                f"{self.peer} has version {version} of the protocol, this host "
-                f"{commands.VERSION}: update realize {older}"
-            )
-            greet: Callable[[], None] = self.close
-        else:
-            try:
-                greeting = msgspec.msgpack.decode(payload.head, type=Greeting)
-            except msgspec.DecodeError as error:
-                raise Malformed(f"a greeting that is none: {error}") from None
-
-            def greet() -> None:
-                if not self.ended:
-                    if self._compression is not None and "zstd" in greeting.features:
-                        self._outgoing.mode = self._compression.mode
-                    self.greeted()
-                    self.welcomed.callback(greeting)
-
-        # Not before this answer has been sent: no request may come before it.
-        self.clock.callLater(0, greet)
-        return {
-            "version": commands.VERSION,
-            "software": commands.SOFTWARE,
-            "token": self._token,
-            "compress": None if self._compression is None else self._compression.mode,
-        }
-
-    @commands.Closing.responder
-    def closing(self, text: str, again: bool) -> dict[str, Any]:
-        kind = PeerGone if again else PeerRefused
-        self._why = self._why or kind(f"{self.peer}: {text}")
-        return {}
-
-    @commands.SetThrottle.responder
-    def set_throttle(
-        self,
-        scope: str,
-        name: str | None,
-        connection: int | None,
-        send: str | None,
-        receive: str | None,
-        seconds: int | None,
-    ) -> dict[str, Any]:
-        if scope != "connection" or (name, connection, seconds) != (None, None, None):
-            raise BadRequest("only this connection can be limited here, and for good")
-        own = self.throttled.own
-        rates = read_rates(send=send, receive=receive)
-        for direction, limit in (("send", own.send), ("receive", own.receive)):
-            if direction in rates:
-                limit.claim("peer", rates[direction])
-        return {
-            "payload": pack(
-                Throttle(
-                    "connection",
-                    send=own.send.rate,
-                    receive=own.receive.rate,
-                    effective_send=self.throttled.send_rate,
-                    effective_receive=self.throttled.receive_rate,
-                )
-            )
-        }
-
-    # -- the end
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._hear_why()
-        super().connectionLost(reason)
-        if not self.welcomed.called:
-            self.welcomed.errback(Failure(self.lost(reason)))
-
-    def _hear_why(self) -> None:
-        """
-        Answers that wait behind one that is being decompressed are lost with the
-        connection.  Why it was closed is not.
-        """
-        if self.ended or not self._decompressing:
-            return
-        with suppress(Malformed):
-            while box := self._next_box():
-                if box.get(amp.COMMAND) == commands.Closing.commandName:
-                    self.ampBoxReceived(box)
-
-    def lost(self, reason: Failure) -> RealizeError:
-        if self._why is not None:
-            return self._why
-        error = connection_error(reason)
-        if self._was_welcomed:
-            return PeerGone(f"{self.peer}: the connection was lost: {error}")
-        if reason.check(ConnectionLost):
-            error = PeerGone("it cut the connection without a word of welcome")
-        elif reason.check(ConnectionDone):
-            error = PeerRefused("it closed the connection without a word of welcome")
-        if isinstance(error, PeerGone):
-            return PeerGone(f"{self.peer}: {error}")
-        if "certificate verify failed" in str(reason.value):
-            return PeerRefused(
-                f"{self.peer}: {error}; compare the pubkey that is configured here for "
-                f"{self.peer} with the one that it has"
-            )
-        return PeerRefused(
-            f"{self.peer} did not let this host in: {error}. If it should, its "
-            f'configuration needs this host\'s key: pubkey = "{self._key}"'
-        )
 
 
 class Connection:

@@ -17,9 +17,10 @@ from realize.net.throttled import Shared, ThrottledFactory
 from realize.observe.levels import Levels
 from realize.observe.recorder import LOCAL, Party
 from realize.store.interface import Destination, Source
+from realize.wire.client import ClientLink
 from realize.wire.commands import Granted
 from realize.wire.compression import Compression, Mode
-from realize.wire.remote import ClientLink, Connection
+from realize.wire.remote import Connection
 from realize.wire.server import ServerFactory, ServerLink
 from realize.wire.status import DirectoryStatus
 from tests.support.memory.destination import MemoryDestination

@@ -23,10 +23,10 @@ from realize.errors import (
 from realize.model import Finish, Offer, Piece, Prefix, Range, Removal
 from realize.peers import public_key_text
 from realize.wire import commands
+from realize.wire.client import ClientLink
 from realize.wire.commands import Granted
 from realize.wire.link import WELCOME_DEADLINE
 from realize.wire.payload import pack
-from realize.wire.remote import ClientLink
 from realize.wire.responders import MAX_STORES
 from realize.wire.server import (
     MAX_CONNECTIONS,
@@ -412,11 +412,7 @@ class TestSessions:
         Another token, or the same of another peer, is another session.
         """
         net.service.peers[b"O" * 32] = "other"
-        clients = [
-            net.client(),
-            net.client(token=b"2" * 16),
-            net.client(key=b"O" * 32),
-        ]
+        clients = [net.client(), net.client(token=b"2" * 16), net.client(key=b"O" * 32)]
         assert not any(client.link.ended for client in clients)
 
     def test_forgotten(self, net):
