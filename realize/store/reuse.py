@@ -1,9 +1,9 @@
 """
 Copying what the present file and the new version of it have in common.
 
-The bytes go from file to file without passing through this process where the kernel
-can do that, and are shared by both files where the file system can: that takes places
-that agree within a block.  They are then read once, from the partial, for its digest.
+Where the file system can, both files share the blocks: that takes places that agree
+within a block, and what is shared is then read for the digest.  Elsewhere the bytes
+pass through this process as those do that are sent, which reads them once.
 Holes of the present file are not copied: they become holes.  So do zeros that are sent,
 if the source said that its file has holes: where the present file has data, nothing
 else tells of them.
@@ -16,20 +16,23 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from attrs import define, field
+
 from realize.delta.exchange import MAX_REUSED, Patch
 from realize.delta.plan import Reuse, Step
 from realize.errors import BadRequest, DigestMismatch
 from realize.store.partial import Partial
 from realize.store.sparse import HoleMap, cut_holes, zero_runs
+from realize.store.syscalls import UNSUPPORTED, share_blocks
 
-#: Bytes copied at a time, and between two blocks that can be shared.
-_PART: Final = 4 * 1024 * 1024
+#: Bytes copied at a time: no more than the processor's cache keeps.
+_PART: Final = 256 * 1024
+
+#: What shared blocks are a multiple of, on nearly every file system.
 _BLOCK: Final = 4096
 
-#: What the kernel answers where it cannot copy between two files.
-_CANNOT: Final = frozenset(
-    {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM}
-)
+#: What the kernel answers where two files cannot share blocks.
+_CANNOT: Final = frozenset({*UNSUPPORTED, errno.EXDEV, errno.ENOTTY, errno.EPERM})
 
 
 def check_patch(patch: Patch, payload: memoryview, have: int, size: int) -> None:
@@ -74,13 +77,14 @@ def apply_patch(
     """
     at = 0
     holes = HoleMap.of(present)
+    copier = _Copier(partial, present)
     for step in steps:
         if isinstance(step, Reuse):
             for part, is_hole in _runs(step, holes):
                 if is_hole:
                     partial.extend(part.offset + part.length)
                 else:
-                    _copy(partial, present, part)
+                    copier.copy(part)
         else:
             data = payload[at : at + step.length]
             at += step.length
@@ -111,31 +115,48 @@ def _runs(step: Reuse, holes: HoleMap | None) -> Iterator[tuple[Reuse, bool]]:
         done += count
 
 
-def _copy(partial: Partial, present: int, step: Reuse) -> None:
-    offset, at, end = step.offset, step.present, step.offset + step.length
-    agree = (offset - at) % _BLOCK == 0
-    while offset < end:
-        count = min(_PART, end - offset)
-        if agree and offset % _BLOCK and count > _BLOCK:
-            count = _BLOCK - offset % _BLOCK
-        elif agree and count > _BLOCK:
-            count -= (offset + count) % _BLOCK
-        copied = _copy_part(partial.fd, present, at, offset, count)
-        if not copied:
-            raise DigestMismatch("the present file is shorter than it was")
-        partial.extend_written(offset + copied)
-        offset += copied
-        at += copied
-
-
-def _copy_part(fd: int, present: int, at: int, offset: int, count: int) -> int:
+@define
+class _Copier:
     """
-    :returns: bytes copied; 0 where the present file ends.
+    Copies from the present file, sharing blocks until it turns out that it cannot.
     """
-    try:
-        return os.copy_file_range(present, fd, count, at, offset)
-    except OSError as error:
-        if error.errno not in _CANNOT:
-            raise
-    data = os.pread(present, count, at)
-    return os.pwrite(fd, data, offset) if data else 0
+
+    _partial: Partial
+    _present: int
+    _shares: bool = True
+    _buffer: memoryview = field(factory=lambda: memoryview(bytearray(_PART)))
+
+    def copy(self, step: Reuse) -> None:
+        """
+        :raises DigestMismatch: the present file is shorter than it was.
+        """
+        begin, end = step.offset, step.offset + step.length
+        shift = step.present - step.offset
+        if self._shares and shift % _BLOCK == 0:
+            first, last = begin + -begin % _BLOCK, end - end % _BLOCK
+            if first < last:
+                self._read(begin, first, shift)
+                begin = last if self._share(first, last, shift) else first
+        self._read(begin, end, shift)
+
+    def _share(self, begin: int, end: int, shift: int) -> bool:
+        try:
+            share_blocks(
+                self._present, begin + shift, self._partial.fd, begin, end - begin
+            )
+        except OSError as error:
+            if error.errno not in _CANNOT:
+                raise
+            self._shares = False
+            return False
+        self._partial.extend_written(end)
+        return True
+
+    def _read(self, begin: int, end: int, shift: int) -> None:
+        while begin < end:
+            part = self._buffer[: end - begin]
+            count = os.preadv(self._present, [part], begin + shift)
+            if not count:
+                raise DigestMismatch("the present file is shorter than it was")
+            self._partial.write(begin, part[:count])
+            begin += count

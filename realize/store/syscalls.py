@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
+import struct
 from typing import Final
 
 #: What a file system answers that cannot rename without replacing.
@@ -17,6 +19,7 @@ UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
 _RENAME_NOREPLACE: Final = 1
 _SYNC_FILE_RANGE_WRITE: Final = 2
+_FICLONERANGE: Final = 0x4020940D
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -100,3 +103,17 @@ def file_system_type(fd: int) -> int:
         raise _fail()
     number: int = status.type
     return number
+
+
+def share_blocks(
+    from_fd: int, from_offset: int, fd: int, offset: int, count: int
+) -> None:
+    """
+    Have a file share blocks with another, until one of them is changed there.
+
+    All numbers are bytes, and multiples of the file system's block.
+
+    :raises OSError: they cannot.
+    """
+    wanted = struct.pack("qQQQ", from_fd, from_offset, count, offset)
+    fcntl.ioctl(fd, _FICLONERANGE, wanted)

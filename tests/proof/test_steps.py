@@ -95,7 +95,7 @@ ROWS = [
     Row("there, unlinked", "final", "unlinkat", "S", "gone", "final", FINAL),
     Row(
         "update, copying",
-        *("old", "copy_file_range", "D/.", "file", "old+partial"),
+        *("old", "pwrite64", "D/.", "file", "old+partial"),
         ("old", "old+partial"),
     ),
     Row(
