@@ -4,26 +4,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import signal
-import socket
-import stat
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.support.programs import (
-    PATIENCE,
-    PROGRAMS,
-    World,
-    plant,
-    regular_files,
-    snapshot,
-)
+from tests.support.programs import PROGRAMS, World, plant, regular_files, snapshot
 
 MANUAL = Path(__file__).parents[2] / "docs"
 
@@ -35,13 +23,6 @@ def world(world: World) -> World:
     """
     world.start()
     return world
-
-
-def events_in(log: Path) -> list[str]:
-    """
-    What was logged, as JSON.
-    """
-    return [json.loads(line)["event"] for line in log.read_text().splitlines()]
 
 
 def place(world: World, name: str) -> tuple[str, Path]:
@@ -247,111 +228,6 @@ def test_a_quiet_success_says_nothing(world: World) -> None:
     assert (said.out, said.err) == ("", "")
 
 
-@pytest.mark.parametrize(
-    ("words", "complaint"),
-    [
-        (["nsa:inbox", "."], "did you mean 'nas'?"),
-        (["nsa:inbox", "."], "write './nsa:inbox'"),
-        (["nas:", "."], "which of its directories"),
-        (["nas:inbox/../up", "."], "not a canonical relative path"),
-        (["nonesuch", "nas:inbox"], "SRC: nonesuch: No such file or directory"),
-        ([".", "nonesuch"], "DST: nonesuch: no such directory"),
-        ([".", "me/host.key"], "DST: me/host.key: not a directory"),
-        ([".", "nas:inbox", "--settle", "5"], 'such as "30s"'),
-        ([".", "nas:inbox", "--max-duration", "0"], "more than zero"),
-        ([".", "nas:inbox", "--exclude", "[a"], "not closed"),
-        ([".", "nas:inbox", "--dry-ru"], "--dry-run"),
-        ([".", "nas:inbox", "--output", "xml"], "'json'"),
-        (["."], "Missing argument 'DST'"),
-        ([".", ".", "."], "extra argument"),
-        (["mvoe", "."], "did you mean 'move'?"),
-        (["--output=json", "move", "a", "b"], "go after it"),
-        (["me", "me/sub"], "same directory, or one is inside"),
-        (["move", "--config", "none.toml", "a", "b"], "none.toml: No such file"),
-        (["move", "--privkey", "none.key", ".", "nas:inbox"], "none.key"),
-    ],
-)
-def test_usage_errors(tmp_path: Path, words: list[str], complaint: str) -> None:
-    """
-    Exit 2, and a line that says what to write; nothing is started.
-    """
-    world = World.create(tmp_path)
-    (tmp_path / "me" / "sub").mkdir()
-    said = world.realize(*words, status=2)
-    assert said.out == ""
-    assert complaint in said.err
-    lines = said.err.splitlines()
-    assert lines[0].startswith("realize: ")
-    assert len(lines) <= 2
-
-
-def test_a_peer_that_is_not_there(world: World) -> None:
-    """
-    Exit 3 at once, naming the peer.
-    """
-    world.nas.stop()
-    log = ("--log-file", "log", "--log-format", "json", "--log-level", "info")
-    said = world.realize(".", "nas:inbox", *log, status=3)
-    assert said.out == ""
-    assert events_in(world.folder / "log") == ["move-failed", "move-ended"]
-    (line,) = said.err.splitlines()
-    assert line.startswith("realize: nas: cannot connect to 127.0.0.1:")
-    assert line.endswith(
-        ": Connection refused; is the address right, and realized running there?"
-    )
-
-
-def test_a_peer_that_does_not_know_us(world: World) -> None:
-    """
-    Exit 3, with the key that has to be added on the other side.
-    """
-    os.unlink(world.me.key)
-    stranger = world.realize("keygen", world.me.key).out
-    said = world.realize(".", "nas:inbox", status=3)
-    assert len(said.err.splitlines()) == 1
-    key = re.search(r"[A-Za-z0-9+/]{43}=", stranger)
-    assert key
-    assert key[0] in said.err
-
-
-def test_a_peer_with_another_key(world: World) -> None:
-    """
-    Exit 3: it is not who we expected.
-    """
-    config = world.me.config.read_text()
-    world.me.config.write_text(config.replace(world.nas.public_key, "x" * 43 + "="))
-    config = config.replace(world.nas.public_key, world.me.public_key)
-    world.me.config.write_text(config)
-    said = world.realize(".", "nas:inbox", status=3)
-    assert len(said.err.splitlines()) == 1
-
-
-def test_a_directory_we_may_not_use(world: World) -> None:
-    """
-    Unknown and forbidden look alike: exit 3, and one line that names it.
-    """
-    said = world.realize(".", "nas:secret", status=3)
-    assert said.out == ""
-    (line,) = said.err.splitlines()
-    assert line.startswith("realize: nas:secret: no such directory, or ")
-
-
-def test_the_same_place_by_two_names(world: World) -> None:
-    """
-    Two ids of one directory: refused, with nothing moved.
-    """
-    world.nas.stop()
-    inbox = world.nas.directory("inbox")
-    (inbox / "f").write_text("1")
-    os.symlink(inbox, world.nas.directory("alias"))
-    world.nas.settings["alias"] = 'put = ["me"]\ntake = ["me"]'
-    world.configure()
-    world.nas.start()
-    said = world.realize("nas:inbox", "nas:alias", status=2)
-    assert "same directory" in said.err
-    assert (inbox / "f").read_text() == "1"
-
-
 def test_json_is_as_documented(world: World) -> None:
     """
     Every field that is printed is described, and the other way round.
@@ -379,140 +255,6 @@ def test_json_is_as_documented(world: World) -> None:
     assert by_path["taken"]["outcome"] == "failed"
     assert by_path["taken"]["end"] == "nas:inbox"
     assert by_path["fine \xff\\x0a"]["outcome"] == "moved"
-
-
-def test_out_of_time(world: World) -> None:
-    """
-    Exit 11, what is left is counted, and running again continues.
-    """
-    source = world.folder / "s"
-    source.mkdir()
-    (source / "f").write_bytes(bytes(1 << 20))
-    os.kill(world.nas.daemon.pid, signal.SIGSTOP)
-    said = world.realize(source, "nas:inbox", "--max-duration", "1s", status=11)
-    assert "--max-duration" in said.err
-    os.kill(world.nas.daemon.pid, signal.SIGCONT)
-    world.realize(source, "nas:inbox")
-    assert list(regular_files(source)) == []
-
-
-def wait_for(condition: object, process: subprocess.Popen[bytes]) -> None:
-    """
-    Until a condition holds, while a process runs.
-    """
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
-def test_interrupted(world: World) -> None:
-    """
-    It says so at once, waits ten seconds for what is in progress, sums up, and ends
-    with 20; the next run keeps what had arrived.
-    """
-    source, inbox = world.folder / "s", world.nas.directory("inbox")
-    source.mkdir()
-    content = os.urandom(1 << 20) * 200
-    (source / "large").write_bytes(content)
-    (source / "small").write_text("1")
-    process = world.begin(source, "nas:inbox")
-    wait_for(
-        lambda: any(
-            partial.stat().st_size > 50 << 20
-            for partial in inbox.glob(".large.realize-part")
-        ),
-        process,
-    )
-    os.kill(world.nas.daemon.pid, signal.SIGSTOP)
-    began = time.monotonic()
-    process.send_signal(signal.SIGINT)
-    line = process.stderr.readline().decode()
-    assert time.monotonic() - began < 2
-    assert line.startswith("realize: interrupted: finishing what is in progress")
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 20, (out, err)
-    assert 5 < time.monotonic() - began < 30
-    assert b"1 left" in out
-    assert b"Run the same command again to continue" in out
-    os.kill(world.nas.daemon.pid, signal.SIGCONT)
-
-    said = world.realize(source, "nas:inbox", "--output", "json")
-    assert said.json[-1]["kept"] > 40 << 20
-    assert (inbox / "large").read_bytes() == content
-    assert list(regular_files(source)) == []
-    assert stat.S_IMODE((inbox / "large").stat().st_mode) == 0o644
-
-
-def test_interrupted_twice(world: World) -> None:
-    """
-    The second signal ends it at once, with the same status.
-    """
-    source = world.folder / "s"
-    source.mkdir()
-    (source / "f").write_bytes(bytes(1 << 20))
-    os.kill(world.nas.daemon.pid, signal.SIGSTOP)
-    process = world.begin(source, "nas:inbox")
-    time.sleep(1.5)
-    process.send_signal(signal.SIGINT)
-    assert b"interrupted" in process.stderr.readline()
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=5)
-    assert process.returncode == 20
-    assert err == b"realize: stopped at once\n"
-
-
-def test_interrupted_while_waiting_for_a_connection(world: World) -> None:
-    """
-    There is nothing to wait for then.
-    """
-    world.nas.stop()
-    with socket.create_server(("127.0.0.1", world.nas.port)) as silent:
-        process = world.begin(".", "nas:inbox")
-        connection, _ = silent.accept()
-        with connection:
-            time.sleep(0.2)
-            process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=5)
-    assert process.returncode == 20, err
-
-
-def test_a_lost_connection_is_made_again(world: World) -> None:
-    """
-    The daemon is killed in the middle, and started again: the move goes on.
-    """
-    source, inbox = world.folder / "s", world.nas.directory("inbox")
-    source.mkdir()
-    content = os.urandom(1 << 20) * 300
-    (source / "large").write_bytes(content)
-    log = ("--log-file", "log", "--log-format", "json", "--log-level", "info")
-    process = world.begin(source, "nas:inbox", "--output", "json", *log)
-    wait_for(
-        lambda: any(
-            partial.stat().st_size > 30 << 20
-            for partial in inbox.glob(".large.realize-part")
-        ),
-        process,
-    )
-    world.nas.stop(signal.SIGKILL)
-    world.nas.start()
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 0, (out, err)
-    assert b"trying again in" in err
-    assert b"going on" in err
-    summary = json.loads(out.splitlines()[-1])
-    assert summary["reconnects"] == 1
-    assert summary["kept"] > 0
-    assert events_in(world.folder / "log") == [
-        "move-began",
-        "connection-lost",
-        "reconnected",
-        "file-moved",
-        "move-ended",
-    ]
-    assert (inbox / "large").read_bytes() == content
-    assert list(regular_files(source)) == []
 
 
 @pytest.mark.parametrize("output", ["progress", "json"])

@@ -30,7 +30,7 @@ def world(world: World) -> World:
     """
     A daemon whose client may control it, behind a relay.
     """
-    allow_control(world)
+    world.allow_control()
     return world
 
 
@@ -41,19 +41,6 @@ def runtime(tmp_path: Path) -> dict[str, str]:
     """
     (tmp_path / "run").mkdir(mode=0o700)
     return {"XDG_RUNTIME_DIR": str(tmp_path / "run")}
-
-
-def allow_control(world: World, service: str = "") -> None:
-    """
-    Let the client control the daemon.
-
-    :param service: lines of the section ``[service]``.
-    """
-    world.configure()
-    text = world.nas.config.read_text().replace(
-        "[peers.me]", "[peers.me]\ncontrol = true"
-    )
-    world.nas.config.write_text(f"{text}\n[service]\n{service}\n")
 
 
 def behind(world: World) -> Relay:
@@ -169,7 +156,7 @@ def test_slow_service_still_answers(world: World, tmp_path: Path) -> None:
     Under 32 KiB/s, used up by a move in each direction, a status is answered in two
     seconds; Ctrl-C does not wait for what is queued.
     """
-    allow_control(world, 'send_limit = "32K"\nreceive_limit = "32K"')
+    world.allow_control('send_limit = "32K"\nreceive_limit = "32K"')
     world.nas.start()
     moves = [
         world.begin("move", plant(tmp_path / "source", 20 * M), "nas:inbox"),
@@ -245,7 +232,7 @@ def test_effective_values_are_said(
     """
     What holds is the smaller of what both ends want; what has no effect is said.
     """
-    allow_control(world, 'receive_limit = "1536K"')
+    world.allow_control('receive_limit = "1536K"')
     world.nas.start()
     source = plant(tmp_path / "source", 10 * K)
     said = world.realize("move", source, "nas:inbox", *words)

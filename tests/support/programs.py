@@ -206,6 +206,19 @@ class World:
             host.configure(self.me)
         self.me.configure(self.nas, self.box)
 
+    def allow_control(self, service: str = "") -> None:
+        """
+        Let ``me`` control the daemon of ``nas``.
+
+        :param service: lines of the section ``[service]`` there.
+        """
+        text = self.nas.config.read_text()
+        if "control = true" not in text:
+            text = text.replace("[peers.me]", "[peers.me]\ncontrol = true")
+        if service:
+            text += f"\n[service]\n{service}\n"
+        self.nas.config.write_text(text)
+
     def start(self) -> None:
         """
         Start both daemons.
