@@ -109,6 +109,17 @@ def test_every_sub_command_is_in_the_manual() -> None:
         assert re.search(rf"^realize \[?{name}\]? ", block, re.MULTILINE)
 
 
+def test_developers_have_the_tools_of_ci() -> None:
+    """
+    In the same versions: others find other faults.
+    """
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    pinned = re.findall(r"([\w-]+) == ([\d.]+)$", (ROOT / "tox.ini").read_text(), re.M)
+    assert len(pinned) == 3
+    for name, version in pinned:
+        assert f" {name}=={version} " in page
+
+
 def test_dependencies_have_their_reasons() -> None:
     """
     Each in one line of the architecture page, and none that is not used.
