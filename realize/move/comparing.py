@@ -2,9 +2,11 @@
 What a file and the one it replaces have in common, asked of both ends.
 
 Both sign their groups at the same time, page by page, and some pages are asked for
-ahead.  Of groups that differ both tell the blocks, which they remember, and of blocks
-that differ they sign the chunks; many such requests are on their way at once.  Nothing
-waits for one answer per group.
+ahead.  What the beginning of a file is made of is known before all pages are there, and
+goes on its way at once: the destination copies while both sign the rest.  Of groups
+that differ both tell the blocks, which they remember, and of blocks that differ they
+sign the chunks; many such requests are on their way at once.  Nothing waits for one
+answer per group.
 
 **When it is worth it.**  Comparing costs both ends a pass over their file, at 1 GB/s or
 so, and a few round trips; what it saves are bytes on the line.  A file that crosses in
@@ -16,6 +18,7 @@ about as long.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator
 from contextlib import aclosing
 from typing import Any, Final, Protocol
@@ -23,9 +26,12 @@ from typing import Any, Final, Protocol
 from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure as TwistedFailure
 
 from realize.delta.chunks import Cutting
 from realize.delta.exchange import MAX_SPANS, Sign, Signed
+from realize.delta.matching import narrow, refine
+from realize.delta.outline import early, outline
 from realize.delta.plan import (
     Compare,
     Fetch,
@@ -33,9 +39,6 @@ from realize.delta.plan import (
     Span,
     Step,
     join,
-    narrow,
-    outline,
-    refine,
 )
 from realize.delta.signature import Groups, Signature
 from realize.errors import InternalError, PeerError
@@ -149,6 +152,11 @@ class Comparison:
     #: Bytes whose chunks were compared, and bytes that were found.
     _compared: int = 0
     _found: int = 0
+    #: How signing ended; None while it goes on.
+    _ended: TwistedFailure | bool | None = None
+    #: Whether pages have come that were not looked at, and who waits for some.
+    _told: bool = False
+    _waiting: Deferred[None] | None = None
 
     @classmethod
     def of(
@@ -187,25 +195,107 @@ class Comparison:
             self._source.groups
         )
 
-    async def sign(self) -> None:
+    async def steps(
+        self, behind: int = 0, *, unless_same: bool = False
+    ) -> AsyncGenerator[list[Step], None]:
         """
-        Get the groups of both.
+        Sign both versions, and plan; to be closed.
 
-        :raises CannotCompare: one of the ends does not give them.
-        """
-        await together(self._sign(self._source), self._sign(self._present))
-
-    async def steps(self, behind: int = 0) -> AsyncGenerator[list[Step], None]:
-        """
-        The plan, in order; to be closed.
+        The plan comes in order, and its first steps before all is signed.
 
         :param behind: bytes of the new version that need no plan.
-        :raises CannotCompare: also after the first steps.
+        :param unless_same: there is none if both signatures turn out to be equal.
+        :raises CannotCompare: one of the ends does not sign; also after some steps.
         """
-        resolved = (self._resolve(entry) for entry in self._entries(behind))
-        async with aclosing(in_order(resolved, COMPARISONS)) as found:
-            async for steps in found:
-                yield steps
+        begun: deque[Deferred[list[Step]]] = deque()
+        signing = Deferred.fromCoroutine(
+            together(self._sign(self._source), self._sign(self._present))
+        )
+        signing.addBoth(self._signed)
+        try:
+            async with aclosing(self._entries(behind, unless_same)) as entries:
+                async for entry in entries:
+                    if entry is not None:
+                        begun.append(Deferred.fromCoroutine(self._resolve(entry)))
+                    while begun and (entry is None or len(begun) >= COMPARISONS):
+                        yield await begun.popleft()
+            while begun:
+                yield await begun.popleft()
+        finally:
+            signing.cancel()
+            for each in begun:
+                each.addErrback(lambda _: None)
+                each.cancel()
+
+    async def _entries(
+        self, behind: int, unless_same: bool
+    ) -> AsyncGenerator[Step | Compare | None, None]:
+        """
+        What to do for each part of the new version; None where it takes a while until
+        more is known.
+        """
+        beginning = early(self._source.groups, self._present.groups)
+        done = behind
+        while self._ended is None:
+            if self._differs():
+                for entry in beginning:
+                    if entry is None:
+                        break
+                    if (end := self._account(entry)) > behind:
+                        yield entry
+                        done = end
+            yield None
+            await self._news()
+        if isinstance(self._ended, TwistedFailure):
+            self._ended.raiseException()
+        if unless_same and self.same:
+            return
+        for entry in outline(self._source.groups, self._present.groups):
+            if entry is None:
+                await self._pause()
+            elif self._account(entry) > done:
+                yield entry
+
+    def _account(self, entry: Step | Compare) -> int:
+        """
+        Where a part of the new version ends.
+        """
+        if isinstance(entry, Reuse):
+            self._found += entry.length
+        last = entry.source[-1] if isinstance(entry, Compare) else entry
+        return last.offset + last.length
+
+    def _differs(self) -> bool:
+        """
+        Whether the files differ, as far as is known.
+        """
+        self._look_for_common()
+        source, present = self._source, self._present
+        return source.size != present.size or self._common < min(
+            len(source.groups), len(present.groups)
+        )
+
+    def _signed(self, result: object) -> None:
+        self._ended = result if isinstance(result, TwistedFailure) else True
+        self._tell()
+
+    def _tell(self) -> None:
+        """
+        There are more pages, or no more will come.
+        """
+        self._told = True
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.callback(None)
+
+    async def _news(self) -> None:
+        """
+        Wait for that, if nothing has come since the last time.
+        """
+        if not self._told:
+            self._waiting = Deferred()
+            await self._waiting
+        self._told = False
 
     async def _sign(self, end: _End) -> None:
         def requests() -> Iterator[Coroutine[Deferred[Any], Any, Signed]]:
@@ -219,6 +309,7 @@ class Comparison:
                 if end.groups.complete:
                     break
                 end.add(signed)
+                self._tell()
                 if end is self._present and self._is_cut_off():
                     break
 
@@ -241,18 +332,7 @@ class Comparison:
         while self._common < both and (source[self._common] == present[self._common]):
             self._common += 1
 
-    def _entries(self, behind: int) -> Iterator[Step | Compare | None]:
-        for entry in outline(self._source.groups, self._present.groups):
-            if isinstance(entry, Reuse):
-                self._found += entry.length
-            last = entry.source[-1] if isinstance(entry, Compare) else entry
-            if last is None or last.offset + last.length > behind:
-                yield entry
-
-    async def _resolve(self, entry: Step | Compare | None) -> list[Step]:
-        if entry is None:
-            await self._pause()
-            return []
+    async def _resolve(self, entry: Step | Compare) -> list[Step]:
         if not isinstance(entry, Compare):
             return [entry]
         begin, last = entry.source[0].offset, entry.source[-1]

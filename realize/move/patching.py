@@ -182,19 +182,18 @@ class Patcher:
             self._clock,
         )
         try:
-            await comparison.sign()
-            item.digest = comparison.digest
-            if comparison.same and not item.partial:
-                # Nothing is to be written: it is finished from what is present.
-                # With a partial, though nothing of it was kept, it would be from that.
-                return
-            async with aclosing(comparison.steps(item.kept)) as plan:
+            # If both are the same, nothing is to be written: it is finished from what
+            # is present.  With a partial, though nothing of it was kept, it would be
+            # from that.
+            steps = comparison.steps(item.kept, unless_same=not item.partial)
+            async with aclosing(steps) as plan:
                 async for patch in self._patches(item, plan):
                     while not self._may_patch(progress):
                         await self._change()
                     if progress.failure or self._line.error is not None:
                         break
                     self._send(progress, patch)
+            item.digest = comparison.digest
         except CannotCompare as error:
             # What could not be compared can still be sent, unless it was the source.
             code = DigestMismatch.code if error.side == "destination" else ""

@@ -50,7 +50,7 @@ from realize.store.signing import Signer, opening_present
 from realize.store.source import LocalSource
 from realize.store.space import SpaceLedger
 from realize.store.together import sync_together
-from realize.store.work import WorkQueue, signing_key
+from realize.store.work import WorkQueue, signing_keys
 from realize.store.writing import Writer
 
 #: Most files of one store under construction at once, if the process may have so
@@ -191,7 +191,7 @@ class LocalDestination:
         """
         See :class:`~realize.store.interface.Destination`.
         """
-        return await self._work.run([signing_key(wanted.path)], self._sign, wanted)
+        return await self._work.run(signing_keys(wanted), self._sign, wanted)
 
     async def reuse(
         self, patch: Patch, payload: bytes | memoryview

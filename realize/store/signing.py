@@ -181,8 +181,8 @@ class _Stream:
 
 class Signer:
     """
-    Signs files of one store.  Called from several threads, but never from two at once
-    for the same file.
+    Signs files of one store.  Called from several threads, but for pages never from two
+    at once for the same file.
 
     :param opening: as :data:`Opening`.
     :param digests: whether the digest of whole files is wanted.
@@ -218,8 +218,13 @@ class Signer:
         if begun.offset == size and begun.pages:
             page, digest = Signature(size, [], b""), b""
         else:
-            with self._opening(wanted) as fd:
-                page = self._groups(fd, begun, size)
+            try:
+                with self._opening(wanted) as fd:
+                    page = self._groups(fd, begun, size)
+            except BaseException:
+                with self._lock:
+                    self._begun.pop(wanted.path, None)
+                raise
             digest = (
                 begun.hasher.digest() if page.end == size and self._digests else b""
             )
@@ -227,6 +232,7 @@ class Signer:
         begun.pages += 1
         with self._lock:
             self._begun[wanted.path] = begun
+            self._begun.move_to_end(wanted.path)
             if len(self._begun) > MAX_BEGUN:
                 self._begun.popitem(last=False)
             remembered = sum(len(each.blocks) for each in self._begun.values())
@@ -239,9 +245,11 @@ class Signer:
 
     def _take(self, wanted: Sign) -> _Begun:
         with self._lock:
-            begun = self._begun.pop(wanted.path, None)
-        if not wanted.page:
-            return _Begun(wanted.version, wanted.cutting)
+            if not wanted.page:
+                fresh = _Begun(wanted.version, wanted.cutting)
+                self._begun[wanted.path] = fresh
+                return fresh
+            begun = self._begun.get(wanted.path)
         if begun is None or (begun.version, begun.cutting, begun.pages) != (
             wanted.version,
             wanted.cutting,

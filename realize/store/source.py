@@ -31,7 +31,7 @@ from realize.store.reading import Reader
 from realize.store.removal import Remover
 from realize.store.root import Root
 from realize.store.signing import Signer, opening_source
-from realize.store.work import WorkQueue, signing_key
+from realize.store.work import WorkQueue, signing_keys
 
 #: What a file system may not be able to do; see :mod:`realize.store.directory`.
 Lack = Literal["leases", "hiding", "syncing"]
@@ -153,7 +153,7 @@ class LocalSource:
         """
         See :class:`~realize.store.interface.Source`.
         """
-        return await self.work.run([signing_key(wanted.path)], self._sign, wanted)
+        return await self.work.run(signing_keys(wanted), self._sign, wanted)
 
     async def remove(
         self, files: Sequence[Removal], prune: bool = False

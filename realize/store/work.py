@@ -25,6 +25,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
+from realize.delta.exchange import Sign
 from realize.errors import BadRequest
 
 T = TypeVar("T")
@@ -34,13 +35,13 @@ P = ParamSpec("P")
 POOL_SIZE: Final = 4
 
 
-def signing_key(path: bytes) -> bytes:
+def signing_keys(wanted: Sign) -> list[bytes]:
     """
     Orders the pages of a file's signature, and nothing else: they change nothing.
 
-    No path begins so.
+    What is asked for beside pages does not wait for them.  No path begins so.
     """
-    return b"/" + path
+    return [] if wanted.spans else [b"/" + wanted.path]
 
 
 class DiskThreads(ThreadPool):

@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from realize.delta.chunks import Cutting
+from realize.delta.matching import narrow, refine
+from realize.delta.outline import outline
 from realize.delta.plan import (
     Compare,
     Fetch,
@@ -20,9 +22,6 @@ from realize.delta.plan import (
     Span,
     Step,
     join,
-    narrow,
-    outline,
-    refine,
 )
 from realize.delta.signature import SHORT_DIGEST, Groups, Part, Signature
 from tests.delta.test_chunks import DATA, MIB

@@ -10,15 +10,14 @@ from collections.abc import Iterator
 from attrs import frozen
 
 from realize.delta.chunks import Cutting
+from realize.delta.matching import narrow, refine
+from realize.delta.outline import outline
 from realize.delta.plan import (
     Compare,
     Reuse,
     Span,
     Step,
     join,
-    narrow,
-    outline,
-    refine,
 )
 from realize.delta.signature import (
     SHORT_DIGEST,

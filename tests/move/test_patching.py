@@ -20,7 +20,9 @@ from realize.errors import (
     PeerGone,
     SourceChanged,
 )
+from realize.move import patching
 from realize.move.patching import PATCHES
+from tests.support.memory import store
 from tests.support.memory.disk import NOW_NS
 from tests.support.moving import Scene, drive
 
@@ -230,6 +232,60 @@ class TestEdited:
         for n in range(20):
             assert made.there.files[b"%d" % n].content == NEW[n:]
             assert seen.of(b"%d" % n).sent < 200_000
+
+    def test_begins_while_the_rest_is_signed(self, monkeypatch):
+        """
+        What the beginning is made of is known before all pages have come.
+        """
+        monkeypatch.setattr(store, "PAGE", 1)
+        monkeypatch.setattr(patching, "REUSED", 2 * MIB)
+        old = Random(3).randbytes(24 * MIB)  # noqa: S311  # no secret
+        for new in (b"inserted" + old, old + b"appended"):
+            made = scene(new, old, delay=(0.1, 0.1))
+            begun = []
+
+            def begins(made=made, begun=begun) -> None:
+                begun.append(made.destination.link.asked["sign present"])
+
+            made.trouble.before("reuse", b"d/x", begins)
+            outcome = made.run().of(b"d/x")
+            assert_moved(made, new)
+            assert outcome.sent < 100_000
+            assert begun[0] < made.destination.link.asked["sign present"] - 2
+
+    def test_same_content_in_many_pages(self, monkeypatch):
+        """
+        Files of the same size are not begun before they are known to differ.
+        """
+        monkeypatch.setattr(store, "PAGE", 1)
+        monkeypatch.setattr(patching, "REUSED", 2 * MIB)
+        old = Random(3).randbytes(24 * MIB)  # noqa: S311  # no secret
+        made = scene(old, old, delay=(0.1, 0.1))
+        assert made.run().of(b"d/x").kind == "present"
+        assert made.destination.link.asked["reuse"] == 0
+
+    def test_a_failure_after_the_beginning(self, monkeypatch):
+        """
+        What cannot be signed to its end is sent; of a source it is not.
+        """
+        monkeypatch.setattr(store, "PAGE", 1)
+        monkeypatch.setattr(patching, "REUSED", 2 * MIB)
+        old = Random(3).randbytes(24 * MIB)  # noqa: S311  # no secret
+        new = old + b"appended"
+        for end in ("sign present", "sign"):
+            made = scene(new, old, delay=(0.1, 0.1))
+
+            def fail(made=made, end=end) -> None:
+                made.trouble.fail(end, DiskError("no"), b"d/x", times=9)
+
+            made.trouble.before("reuse", b"d/x", fail)
+            outcome = made.run().of(b"d/x")
+            if end == "sign present":
+                assert_moved(made, new)
+            else:
+                assert outcome.code == DiskError.code
+                assert made.here.contents() == {b"d/x": new}
+                assert made.there.contents() == {b"d/x": old}
 
     def test_nothing_waits_for_single_answers(self):
         """

@@ -15,9 +15,11 @@ import pytest
 from realize.delta.chunks import Cutting
 from realize.delta.exchange import Sign
 from realize.delta.plan import Span
+from realize.errors import BadRequest, DiskError
 from realize.store import signing
 from realize.store.identity import identity_of
 from realize.store.signing import Signer
+from realize.store.work import signing_keys
 
 CHUNK = 2048
 DATA = random.Random(7).randbytes(6 * 1024 * 1024)  # noqa: S311  # no secret
@@ -111,6 +113,40 @@ def test_not_of_another_version(files):
     assert files.opened == 1
     files.signer.sign(Sign(b"x", version, 2**20, 0, spans[:1], blocks=True))
     assert files.opened == 2
+
+
+def test_after_a_failure_pages_begin_anew(files):
+    """
+    What was digested of a page that failed is not digested twice.
+    """
+    version = files.make(b"x", DATA * 30)
+    first = files.signer.sign(Sign(b"x", version, CHUNK))
+    opening = files.signer._opening
+
+    @contextmanager
+    def failing(wanted: Sign) -> Iterator[int]:
+        with opening(wanted) as fd:
+            yield fd
+            raise DiskError("at last")
+
+    files.signer._opening = failing
+    with pytest.raises(DiskError):
+        files.signer.sign(Sign(b"x", version, CHUNK, 1))
+    files.signer._opening = opening
+    with pytest.raises(BadRequest):
+        files.signer.sign(Sign(b"x", version, CHUNK, 1))
+    assert files.signer.sign(Sign(b"x", version, CHUNK)) == first
+    files.groups(b"x", version)
+
+
+def test_pages_are_in_order_and_nothing_waits_for_them():
+    """
+    Parts are asked for while pages are being made.
+    """
+    page = Sign(b"x", b"version", CHUNK, 1)
+    assert signing_keys(page) == signing_keys(Sign(b"x", b"version", CHUNK))
+    assert signing_keys(page) != signing_keys(Sign(b"y", b"version", CHUNK))
+    assert signing_keys(Sign(b"x", b"version", CHUNK, 0, [Span(0, 9)])) == []
 
 
 def test_what_is_remembered_is_bounded(files, monkeypatch):
