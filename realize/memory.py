@@ -15,7 +15,9 @@ process ends, takes a quarter of what a move of one file takes.
 from __future__ import annotations
 
 import gc
-from typing import Final
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Final
 
 #: Allocations below this many bytes come from memory that is kept; more than the
 #: longest payload.
@@ -44,6 +46,24 @@ def keep_freed_memory() -> None:
         mallopt(_M_MMAP_THRESHOLD, KEPT)
         mallopt(_M_TRIM_THRESHOLD, SPARE)
         mallopt(_M_ARENA_MAX, 1)
+
+
+def unwritten(nbytes: int) -> bytearray:
+    """
+    Memory to be written before it is read: anything may be in it, and pages that are
+    fresh from the kernel are not touched.
+    """
+    return _make_unwritten()(None, nbytes)
+
+
+@cache
+def _make_unwritten() -> Callable[[None, int], bytearray]:
+    import ctypes
+
+    make: Any = ctypes.pythonapi.PyByteArray_FromStringAndSize
+    make.argtypes = (ctypes.c_char_p, ctypes.c_ssize_t)
+    make.restype = ctypes.py_object
+    return make  # type: ignore[no-any-return]
 
 
 def collect_rarely() -> None:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import textwrap
 
+from realize.memory import unwritten
+
 
 def run(script: str) -> str:
     """
@@ -97,3 +99,33 @@ def test_a_command_does_not_look_for_garbage():
     assert int(count) <= 8
     assert int(oldest) <= 1
     assert (enabled, frozen) == ("False", "True")
+
+
+def test_unwritten_memory_takes_nothing():
+    """
+    Until it is written to: who announces much and sends nothing costs nothing.
+    """
+    before, after, length = run(
+        """
+        from realize.memory import keep_freed_memory, unwritten
+        def resident():
+            return int(open("/proc/self/statm").read().split()[1]) * 4096
+        keep_freed_memory()
+        unwritten(1)
+        before = resident()
+        held = [unwritten(4 << 20) for _ in range(20)]
+        print(before, resident(), len(held[0]))
+        """
+    ).split()
+    assert int(length) == 4 << 20
+    assert int(after) - int(before) < 8 << 20
+
+
+def test_unwritten_memory_can_be_written():
+    """
+    It is ordinary memory otherwise.
+    """
+    memory = unwritten(5)
+    memory[:] = b"a\0b\0c"
+    assert memory == b"a\0b\0c"
+    assert unwritten(0) == b""

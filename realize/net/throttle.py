@@ -288,6 +288,13 @@ class Passage:
         rates = [limit.rate for limit in self._limits]
         return min((rate for rate in rates if rate is not None), default=None)
 
+    @property
+    def limited(self) -> bool:
+        """
+        Whether there is a limit.
+        """
+        return bool(self._buckets)
+
     def slice_size(self) -> int | None:
         """
         How many bytes to take at a time; None without a limit.

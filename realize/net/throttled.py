@@ -113,7 +113,6 @@ class _WriteShaper:
         self._behind = False
         self._producer: IPushProducer | None = None
         self._producer_paused = False
-        self._limited = False
         self.exempt = True
         self.passage = Passage((), self.limits_changed)
         self.sent = 0
@@ -126,7 +125,7 @@ class _WriteShaper:
             self.passage.take(len(data))
             self._give(data)
         elif not (self._queue or self._full) and (
-            not self._limited
+            not self.passage.limited
             or self.passage.take_saved(len(data), self._clock.seconds())
         ):
             self._give(data)
@@ -180,7 +179,6 @@ class _WriteShaper:
         What waits was reserved under other limits: give it back and ask again.
         """
         self._release()
-        self._limited = self.passage.rate is not None
         self._pump()
         self._changed()
 
@@ -204,7 +202,7 @@ class _WriteShaper:
             ):
                 self._send(nbytes)
                 continue
-            if self._limited:
+            if self.passage.limited:
                 nbytes = min(nbytes, self.passage.slice_size() or nbytes)
             wait = self.passage.take(nbytes)
             if wait > 0:
@@ -428,7 +426,7 @@ class ThrottledConnection(ProtocolWrapper):
 
     def dataReceived(self, data: bytes) -> None:
         self.received += len(data)
-        if self._in.rate is not None:
+        if self._in.limited:
             self._in.take(len(data))
             self._hold_reading()
         super().dataReceived(data)

@@ -38,6 +38,7 @@ from txaio.tx import make_logger
 from zope.interface import implementer
 
 from realize.errors import InternalError, PeerError, PeerGone, RealizeError
+from realize.memory import unwritten
 from realize.net.throttled import ThrottledConnection, throttled_below
 from realize.net.tls import close_transport
 from realize.observe.events import REQUEST_ANSWERED, REQUEST_MADE, Event
@@ -351,7 +352,7 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
                 del self._boxes[:length]
                 return box
             self._box, self._have = box, len(self._boxes)
-            self._payload = memoryview(bytearray(length))
+            self._payload = memoryview(unwritten(length))
             self._payload[: self._have] = self._boxes
             self._boxes.clear()
         if self._have < len(self._payload):
