@@ -12,7 +12,8 @@ and the gathering of small writes are Twisted's.
 
 pyOpenSSL's own calls allocate and copy each time, which takes as long as the
 cryptography.  So :class:`_Direct` calls OpenSSL itself: it decrypts into memory that is
-there already, and reads what was encrypted into one buffer for all connections.  What
+there already, from where the bytes were received, and reads what was encrypted into
+one buffer for all connections.  What
 a result that is no number of bytes means is left to pyOpenSSL.  Where pyOpenSSL is not
 made as that expects, :class:`_Documented` it is.
 
@@ -66,6 +67,14 @@ class Engine(Protocol):
     How bytes get into and out of OpenSSL.
     """
 
+    def feed(self, tls: SSL.Connection, data: bytes) -> None:
+        """
+        Bytes have arrived on a connection, and what came before is decrypted, as far as
+        it goes.
+
+        The caller keeps *data* until it feeds again, or nothing more is decrypted.
+        """
+
     def decrypt(
         self, tls: SSL.Connection, into: memoryview
     ) -> tuple[int, SSL.Error | None]:
@@ -87,6 +96,9 @@ class _Documented:
     """
     :class:`Engine` with what pyOpenSSL documents.
     """
+
+    def feed(self, tls: SSL.Connection, data: bytes) -> None:
+        tls.bio_write(data)
 
     def decrypt(
         self, tls: SSL.Connection, into: memoryview
@@ -118,10 +130,25 @@ class _Direct:
 
         self._ssl_read: Any = lib.SSL_read
         self._bio_read: Any = lib.BIO_read
+        self._bio_of: Any = lib.BIO_new_mem_buf
+        self._go_on: Any = lib.BIO_set_mem_eof_return
+        self._set_bio: Any = lib.SSL_set_bio
         self._address: Any = ffi.from_buffer
+        self._null: Any = ffi.NULL
         # Used by one connection after the other.
         self._from: Any = ffi.new("char[]", ENCRYPTED)
         self._sent = memoryview(ffi.buffer(self._from))
+
+    def feed(self, tls: SSL.Connection, data: bytes) -> None:
+        # OpenSSL reads from *data* itself.  It frees what it has read from before, so
+        # pyOpenSSL has to forget that too.
+        bio = self._bio_of(self._address(data), len(data))
+        if bio == self._null:
+            raise MemoryError
+        # At the end of the data there is no more yet, which is not the end of all.
+        self._go_on(bio, -1)
+        self._set_bio(tls._ssl, bio, tls._from_ssl)
+        tls._into_ssl = bio
 
     def decrypt(
         self, tls: SSL.Connection, into: memoryview
@@ -147,21 +174,38 @@ class _Direct:
         return self._sent[: max(count, 0)]
 
 
+#: A record that says: no agreement (an alert, fatal, 40).
+_NO_AGREEMENT: Final = b"\x15\x03\x03\x00\x02\x02\x28"
+
+
 def engine() -> Engine:
     """
     The quickest that works with this pyOpenSSL.
     """
-    trial = SSL.Connection(SSL.Context(SSL.TLS_METHOD))
-    trial.set_connect_state()
+    tls = SSL.Connection(SSL.Context(SSL.TLS_METHOD))
+    tls.set_connect_state()
     try:
-        direct = _Direct()
-        # It says hello, and waits for an answer.
-        _count, nothing = direct.decrypt(trial, memoryview(bytearray(1)))
-        if isinstance(nothing, SSL.WantReadError) and direct.encrypted(trial):
-            return direct
+        if _works(_Direct(), tls):
+            return _Direct()
     except (ImportError, AttributeError, TypeError):
         pass
     return _Documented()
+
+
+def _works(engine: Engine, tls: SSL.Connection) -> bool:
+    """
+    Whether a connection says hello, waits for an answer, and hears it.
+    """
+    into = vars(tls).get("_into_ssl")
+    if [name for name, value in vars(tls).items() if value is into] != ["_into_ssl"]:
+        return False  # what is to be forgotten has another name, or several
+    scratch = memoryview(bytearray(1))
+    _count, nothing = engine.decrypt(tls, scratch)
+    if not isinstance(nothing, SSL.WantReadError) or not engine.encrypted(tls):
+        return False
+    engine.feed(tls, _NO_AGREEMENT)
+    _count, alert = engine.decrypt(tls, scratch)
+    return type(alert) is SSL.Error
 
 
 class BulkTLSTransport(BufferingTLSTransport):
@@ -178,12 +222,27 @@ class BulkTLSTransport(BufferingTLSTransport):
     factory: BulkTLSFactory
     awaits_goodbye = True
 
+    #: What OpenSSL reads from, once the handshake is over, and whether it has read all.
+    _fed: bytes | None = None
+    _drained = False
+
     def makeConnection(self, transport: ITransport) -> None:
         #: Hands bytes to the transport that hold only until it returns.
         self._write_below: Callable[[bytes | memoryview], None] = getattr(
             transport, "write_view", lambda data: transport.write(bytes(data))
         )
         super().makeConnection(transport)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._drained:
+            self.factory.engine.feed(self._tlsConnection, data)
+            self._fed = data
+            if self._appSendBuffer:
+                self._unbufferPendingWrites()
+            self._flushReceiveBIO()
+        elif self._fed is None:
+            super().dataReceived(data)
+        # Otherwise TLS has ended, and nothing more is looked at.
 
     def writeSequence(self, sequence: Iterable[bytes | memoryview]) -> None:
         """
@@ -237,6 +296,7 @@ class BulkTLSTransport(BufferingTLSTransport):
         room_of = getattr(self.wrappedProtocol, "room", None)
         if room_of is not None:
             scratch = scratch[:_RECORD]
+        self._drained = False
         end: SSL.Error | None = None
         while end is None and not self._lostTLSConnection:
             room = None if room_of is None or self._aborted else room_of()
@@ -250,10 +310,11 @@ class BulkTLSTransport(BufferingTLSTransport):
                 roomy.filled(count)
         if self._lostTLSConnection:
             return
+        self._drained = isinstance(end, SSL.WantReadError)
         if isinstance(end, SSL.ZeroReturnError):
             self._shutdownTLS()
             self._tlsShutdownFinished(None)
-        elif not isinstance(end, SSL.WantReadError):
+        elif not self._drained:
             self._tlsShutdownFinished(Failure(end))
         # What arrived may have been answered by TLS itself.
         self._flushSendBIO()

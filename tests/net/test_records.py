@@ -67,6 +67,15 @@ def _unconnected(self: SSL.Connection, context: SSL.Context) -> None:
     del self._from_ssl  # type: ignore[attr-defined]
 
 
+def _remembering(self: Any, context: SSL.Context) -> None:
+    _made(self, context)
+    self._reads_from = self._into_ssl
+
+
+def _deaf(_self: object, _tls: SSL.Connection, _data: bytes) -> None:
+    pass
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -76,6 +85,8 @@ def _unconnected(self: SSL.Connection, context: SSL.Context) -> None:
         lambda patch: patch.setattr(SSL.Connection, "_raise_ssl_error", _quiet),
         lambda patch: patch.setattr(SSL.Connection, "_raise_ssl_error", _longer),
         lambda patch: patch.setattr(SSL.Connection, "__init__", _unconnected),
+        lambda patch: patch.setattr(SSL.Connection, "__init__", _remembering),
+        lambda patch: patch.setattr(records._Direct, "feed", _deaf),
     ],
     ids=[
         "no module",
@@ -84,6 +95,8 @@ def _unconnected(self: SSL.Connection, context: SSL.Context) -> None:
         "nothing raised",
         "other arguments",
         "other memory",
+        "memory known twice",
+        "deaf",
     ],
 )
 def test_documented_where_it_does_not(
@@ -431,6 +444,22 @@ def test_bytes_before_garbage(good: bytes) -> None:
     assert wires.server.received == good
     assert wires.server.lost is not None
     assert wires.server.lost.check(SSL.Error, ConnectionLost)
+
+
+def test_nothing_is_heard_after_the_end() -> None:
+    """
+    Nor does it matter what arrives then.
+    """
+    wires = Wires()
+    connected = wires.connect()
+    tls: Any = connected.server_end.protocol
+    wires.client.transport.writeSequence([b"said"])
+    tls.dataReceived(bytes(connected.client_end.take(1 << 24)))
+    tls.dataReceived(b"this is no TLS at all")
+    tls.dataReceived(b"and neither is this")
+    connected.pump()
+    assert wires.server.received == b"said"
+    assert wires.server.lost is not None
 
 
 def test_nothing_is_heard_after_an_abort() -> None:
