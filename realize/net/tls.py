@@ -389,8 +389,10 @@ class _Gate(Protocol):
     def _refuse(self, reason: RefusalReason, text: str) -> None:
         self._leave_pending()
         self._policy.refused(self._address, reason, text)
+        # Who says nothing does not refuse us: it may be busy, or its host hang.
+        kind = PeerGone if reason == "deadline" else PeerRefused
         tls: Any = self.transport
-        tls.failVerification(Failure(PeerRefused(text)))
+        tls.failVerification(Failure(kind(text)))
 
     def _leave_pending(self) -> bool:
         """

@@ -40,7 +40,7 @@ def children_left(temporary: Path) -> list[str]:
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             place = os.readlink(folder / "cwd")
-            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            line = os.fsdecode((folder / "cmdline").read_bytes().replace(b"\0", b" "))
         except OSError:
             continue
         if place.startswith(str(temporary)):

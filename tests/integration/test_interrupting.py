@@ -102,12 +102,13 @@ def test_interrupted_twice(world: World) -> None:
     """
     The second signal ends it at once, with the same status.
     """
-    source = world.folder / "s"
+    source, inbox = world.folder / "s", world.nas.directory("inbox")
     source.mkdir()
-    (source / "f").write_bytes(bytes(1 << 20))
+    (source / "f").write_bytes(os.urandom(50 << 20))
+    process = world.begin(source, "nas:inbox", "--throttle-up", "1M", "--output=quiet")
+    wait_for(lambda: list(inbox.glob(".f.realize-part")), process)
+    # What is in progress will not come to its end.
     os.kill(world.nas.daemon.pid, signal.SIGSTOP)
-    process = world.begin(source, "nas:inbox")
-    time.sleep(1.5)
     process.send_signal(signal.SIGINT)
     assert b"interrupted" in process.stderr.readline()
     process.send_signal(signal.SIGINT)

@@ -486,6 +486,34 @@ def test_silence() -> None:
     meeting.assert_turned_away("deadline", "no TLS handshake within 10 s")
 
 
+def test_a_server_that_hangs() -> None:
+    """
+    It does not refuse anybody: trying again later can help.
+    """
+    meeting = Meeting()
+    pump = meeting.meet(made_by(Plain(b"")), meeting.client_factory(CLIENT_KEY))
+    meeting.clock.advance(HANDSHAKE_DEADLINE)
+    pump.flush()
+    assert meeting.client.lost is not None
+    error = connection_error(meeting.client.lost)
+    assert type(error) is PeerGone
+    assert str(error) == "no TLS handshake within 10 s"
+
+
+def test_a_server_that_leaves_early() -> None:
+    """
+    Nor does one that is gone before the handshake is over.
+    """
+    meeting = Meeting()
+    server = Plain(b"")
+    pump = meeting.meet(made_by(server), meeting.client_factory(CLIENT_KEY))
+    assert server.transport is not None
+    server.transport.loseConnection()
+    pump.flush()
+    assert meeting.client.lost is not None
+    assert type(connection_error(meeting.client.lost)) is PeerGone
+
+
 def test_leaving_early() -> None:
     """
     A connection that is closed again, as by a port scan, leaves nothing behind.
