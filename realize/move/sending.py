@@ -56,6 +56,7 @@ class Large:
     :ivar hole: where the hole ends that is known to come next; before *asked* if none.
     :ivar arrived: slices that were read before an earlier one was, by offset.
     :ivar unanswered: writes begun and not answered.
+    :ivar finishing: its last write was begun, and the rest is up to *finish*.
     :ivar broken: nothing more is to be done for it.
     """
 
@@ -65,6 +66,7 @@ class Large:
     hole: int = 0
     arrived: dict[int, tuple[Flight, Extent, bytes | memoryview]] = field(factory=dict)
     unanswered: int = 0
+    finishing: bool = False
     broken: bool = False
 
 
@@ -73,7 +75,8 @@ class Sender:
     """
     The step that reads and writes.
 
-    :ivar written: what to do with files whose last byte was written.
+    :ivar written: what to do with files whose last byte was written, or will have been
+        before anything that is asked for now.
     :ivar refuse: what to do with those that came to grief.
     :ivar waiting: how many partials are open beyond those that are being written.
     :ivar more: whether further small files can be expected soon.
@@ -351,6 +354,18 @@ class Sender:
             large.placed += next_one[1].length
             large.unanswered += 1
             self._line.start(self._write_slice(large, offset, *next_one))
+            if large.placed == large.item.file.size:
+                self._finish(large, next_one[1].digest)
+
+    def _finish(self, large: Large, digest: bytes) -> None:
+        """
+        Do not wait for the answers to the last writes, which takes a round trip: the
+        destination comes to *finish* after them; if one of them fails, so does that,
+        in the same way.
+        """
+        large.finishing = True
+        large.item.digest = digest
+        self._written([large.item])
 
     async def _write_slice(
         self,
@@ -370,21 +385,18 @@ class Sender:
         except PeerError as error:
             result = Failure.of(error)
         large.unanswered -= 1
+        if large.finishing and not large.unanswered:
+            self._open -= 1
         if isinstance(result, Written) and result.size != end:
             result = ODD_SIZE
         if isinstance(result, Failure):
             self._window.drop(flight)
-            if self._break(large):
+            if not large.finishing and self._break(large):
                 self._refuse([(item, result)], "destination")
             return
         self._window.land(flight, self._clock.seconds())
         self._tally.advanced(extent.length, file.path)
         item.sent += extent.length
-        if end == file.size:
-            item.digest = extent.digest
-        if large.placed == file.size and not large.unanswered and not large.broken:
-            self._open -= 1
-            self._written([item])
 
     def _break(self, large: Large) -> bool:
         """

@@ -174,7 +174,7 @@ class Destination(Store, Protocol):
         Write into partials of files that were offered.
 
         Once a piece failed, all that follow for the same file fail in the same way
-        until it is offered again.
+        until it is offered again, and so does :meth:`finish`; the partial is kept.
 
         Holes become holes; so does what lies between the end of a partial and a piece
         that begins further on.

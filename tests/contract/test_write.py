@@ -90,6 +90,9 @@ class TestWrite:
         assert first.code == "BAD_REQUEST"
         results = run(pair, destination.finish([finish_of(piece.path, b"1234")]))
         assert isinstance(results[0], Failure)
+        if piece.path == b"x":
+            assert results == [first]
+            assert there.joinpath(".x.realize-part").read_bytes() == b"1234"
         run(pair, destination.offer([Offer(piece.path, 10)], []))
         results = run(pair, destination.write([Piece(piece.path, 0, 1)], b"1"))
         assert results == [Written(1)]

@@ -158,7 +158,7 @@ def test_offers_are_bounded_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
 
     seen = scene.run(each)
     assert scene.mover.totals.files["moved"] == 41
-    assert seen.outcomes[0].path == b"last"
+    assert b"last" in [outcome.path for outcome in seen.outcomes[:2]]
     assert 6 * MIB <= most <= 27 * MIB
 
 

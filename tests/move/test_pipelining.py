@@ -80,6 +80,17 @@ def test_a_large_file() -> None:
     assert scene.clock.seconds() <= 16 * ROUND_TRIP
 
 
+def test_the_end_of_a_large_file() -> None:
+    """
+    It is finished right behind its last bytes: to ask whether the destination adopts,
+    to offer and to send take a round trip each, if it fits into the first window.
+    """
+    scene = Scene(delay=(0.0, ROUND_TRIP))
+    scene.here.put(b"a", bytes(3 * 1024 * 1024))
+    scene.run()
+    assert scene.clock.seconds() == pytest.approx(3 * ROUND_TRIP, rel=0.05)
+
+
 def test_many_files_of_middle_size() -> None:
     """
     They do not wait for one another.

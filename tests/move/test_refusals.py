@@ -254,6 +254,20 @@ def test_a_large_file_that_fails_is_not_read_on() -> None:
     assert scene.source.link.asked["read"] <= 8
 
 
+@pytest.mark.parametrize("times", [1, 3])
+def test_the_last_writes_of_a_large_file_fail(times: int) -> None:
+    """
+    After the destination was asked to finish it: one outcome, and the source stays.
+    """
+    scene = Scene(delay=(0.0, 0.05))
+    scene.here.put(b"big", BIG)
+    scene.trouble.fail("write", NoSpace("full"), b"big", times=times)
+    seen = scene.run()
+    assert [outcome.code for outcome in seen.outcomes] == ["NO_SPACE"]
+    assert scene.here.contents() == {b"big": BIG}
+    assert scene.there.contents() == {}
+
+
 def test_a_listing_that_fails_ends_the_run() -> None:
     """
     Without a listing there is nothing to go on with.

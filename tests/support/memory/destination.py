@@ -228,6 +228,8 @@ class MemoryDestination(MemoryStore):
 
     def _finish(self, item: Finish) -> Finished:
         disk, path = self.disk, item.path
+        if path in self._broken:
+            raise self._broken[path].error
         self._offered.pop(path, None)
         hasher = self._writing.pop(path, None)
         if hasher is None:
