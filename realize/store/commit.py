@@ -104,7 +104,7 @@ class Commits:
         root: Root,
         replace: bool,
         sync: Callable[[int], None] = os.fsync,
-        together: Callable[[int], bool] = sync_together,
+        together: Callable[[int, int], bool] = sync_together,
     ) -> None:
         self._root = root
         self._replace = replace
@@ -187,7 +187,7 @@ class Commits:
         """
         first = min(fresh, key=lambda entry: entry.partial.opened)
         try:
-            if not self._together(first.partial.fd):
+            if not self._together(first.partial.fd, len(fresh)):
                 return False
         except OSError:
             return False

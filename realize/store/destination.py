@@ -87,7 +87,7 @@ class LocalDestination:
         recorder: Recorder,
         *,
         sync: Callable[[int], None] = os.fsync,
-        together: Callable[[int], bool] = sync_together,
+        together: Callable[[int, int], bool] = sync_together,
         max_open: int | None = None,
     ) -> None:
         self._root = root

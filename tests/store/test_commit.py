@@ -256,7 +256,7 @@ class Together:
         self.fails = False
         self._top = top
 
-    def sync(self, fd: int) -> bool:
+    def sync(self, fd: int, files: int) -> bool:
         """
         What :func:`~realize.store.together.sync_together` would do.
         """

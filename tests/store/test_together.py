@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from realize.store.syscalls import file_system_type, sync_file_system
-from realize.store.together import kib_waiting, sync_together
+from realize.store.together import LITTLE, LITTLE_MORE, kib_waiting, sync_together
 from tests.support.powercut import CrashDisk
 from tests.support.requirements import needs
 
-#: More than can wait.
+#: Files for which anything that waits is little.
 ANY = 2**62
 
 #: Files of a group.
@@ -128,12 +128,14 @@ def test_nothing_on_unknown_file_systems():
 
 def test_nothing_while_others_write(tree):
     """
-    All that others wrote would be waited for.
+    All that others wrote would be waited for: more of it is worth it for more files.
     """
     with open(tree / "x", "wb") as file:
         file.write(b"content")
         file.flush()
-        assert not sync_together(file.fileno(), -1)
+        most = LITTLE + FILES * LITTLE_MORE
+        assert sync_together(file.fileno(), FILES, lambda: most)
+        assert not sync_together(file.fileno(), FILES, lambda: most + 1)
 
 
 def test_what_waits():

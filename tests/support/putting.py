@@ -39,7 +39,7 @@ class Putting:
         below: bytes = b"",
         replace: bool = True,
         sync: Callable[[int], None] = os.fsync,
-        together: Callable[[int], bool] = sync_together,
+        together: Callable[[int, int], bool] = sync_together,
         max_open: int | None = None,
         **settings: Any,
     ) -> None:
