@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator
 from contextlib import aclosing
+from itertools import islice
 from typing import Any, Final, Protocol
 
 from attrs import define, field
@@ -49,8 +50,13 @@ from realize.move.outcome import Side
 #: Pages of a signature on their way from one end.
 PAGES: Final = 3
 
-#: Comparisons of groups in progress for one file; each takes two requests of either
-#: end, or a few, one after the other.
+#: Groups of the new version that are compared together, and entries of an outline that
+#: are taken together.
+GROUPS: Final = 64
+ENTRIES: Final = 256
+
+#: Such comparisons in progress for one file; each takes two requests of either end, or
+#: a few, one after the other.
 COMPARISONS: Final = 16
 
 #: Bytes in the groups or stretches that are asked for in one request.
@@ -208,6 +214,8 @@ class Comparison:
         :raises CannotCompare: one of the ends does not sign; also after some steps.
         """
         begun: deque[Deferred[list[Step]]] = deque()
+        batch: list[Step | Compare] = []
+        groups = 0
         signing = Deferred.fromCoroutine(
             together(self._sign(self._source), self._sign(self._present))
         )
@@ -216,9 +224,16 @@ class Comparison:
             async with aclosing(self._entries(behind, unless_same)) as entries:
                 async for entry in entries:
                     if entry is not None:
-                        begun.append(Deferred.fromCoroutine(self._resolve(entry)))
+                        batch.append(entry)
+                        groups += len(entry.source) if isinstance(entry, Compare) else 0
+                    if batch and (
+                        entry is None or groups >= GROUPS or len(batch) >= ENTRIES
+                    ):
+                        begun.append(Deferred.fromCoroutine(self._resolve(batch)))
+                        batch, groups = [], 0
                     while begun and (entry is None or len(begun) >= COMPARISONS):
                         yield await begun.popleft()
+            begun.append(Deferred.fromCoroutine(self._resolve(batch)))
             while begun:
                 yield await begun.popleft()
         finally:
@@ -332,50 +347,67 @@ class Comparison:
         while self._common < both and (source[self._common] == present[self._common]):
             self._common += 1
 
-    async def _resolve(self, entry: Step | Compare) -> list[Step]:
-        if not isinstance(entry, Compare):
-            return [entry]
-        begin, last = entry.source[0].offset, entry.source[-1]
-        length = last.offset + last.length - begin
-        if not self._found and self._compared >= IN_VAIN:
-            return [Fetch(begin, length)]
-        self._compared += length
-        cutting = self._source.cutting
+    async def _resolve(self, entries: list[Step | Compare]) -> list[Step]:
+        """
+        What to do for consecutive parts of the new version.
+        """
         steps: list[Step] = []
-        rest: Compare | None = None
-        for found in narrow(*await self._ask(entry, blocks=True), cutting):
-            if found is None:
-                await self._pause()
-            elif isinstance(found, Compare):
-                rest = found
+        compares: list[Compare] = []
+        for entry in entries:
+            if not isinstance(entry, Compare):
+                steps.append(entry)
+                continue
+            length = sum(span.length for span in entry.source)
+            if not self._found and self._compared >= IN_VAIN:
+                steps.append(Fetch(entry.source[0].offset, length))
             else:
-                steps.append(found)
-        if rest is not None:
-            for step in refine(*await self._ask(rest, blocks=False)):
+                self._compared += length
+                compares.append(entry)
+        rests: list[Compare] = []
+        cutting = self._source.cutting
+        for source, present in await self._ask(compares, blocks=True):
+            for found in narrow(source, present, cutting):
+                if found is None:
+                    await self._pause()
+                elif isinstance(found, Compare):
+                    rests.append(found)
+                else:
+                    steps.append(found)
+        for source, present in await self._ask(rests, blocks=False):
+            for step in refine(source, present):
                 if step is None:
                     await self._pause()
                 else:
                     steps.append(step)
-            # Both lists are in order.
-            steps.sort(key=lambda step: step.offset)
+        steps.sort(key=lambda step: step.offset)
         self._found += sum(step.length for step in steps if isinstance(step, Reuse))
         return [step for step in join(steps) if step]
 
     async def _ask(
-        self, compare: Compare, *, blocks: bool
-    ) -> tuple[list[Signature], list[Signature]]:
+        self, compares: list[Compare], *, blocks: bool
+    ) -> list[tuple[list[Signature], list[Signature]]]:
         """
         The parts of what is to be compared, of both ends.
         """
-        signatures: dict[Side, list[Signature]] = {}
+        if not compares:
+            return []
+        signatures: dict[Side, Iterator[Signature]] = {}
 
         async def ask(end: _End, spans: list[Span]) -> None:
-            signatures[end.side] = await end.parts(spans, blocks)
+            signatures[end.side] = iter(await end.parts(spans, blocks))
 
         await together(
-            ask(self._source, compare.source), ask(self._present, compare.present)
+            ask(self._source, [span for each in compares for span in each.source]),
+            ask(self._present, [span for each in compares for span in each.present]),
         )
-        return signatures["source"], signatures["destination"]
+        source, present = signatures["source"], signatures["destination"]
+        return [
+            (
+                list(islice(source, len(each.source))),
+                list(islice(present, len(each.present))),
+            )
+            for each in compares
+        ]
 
     async def _pause(self) -> None:
         """
