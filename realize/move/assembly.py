@@ -72,7 +72,6 @@ class Assembly:
 
     def __attrs_post_init__(self) -> None:
         run, settings, receipts = self._run, self._settings, self._receipts
-        line = run.line
         self._remover = Remover(
             run, settings.remove_directories, self._pending, receipts
         )
@@ -81,27 +80,17 @@ class Assembly:
         )
         self._lister = Lister(run, settings, self._may_list)
         self._sender = Sender(
-            line,
-            run.source,
-            run.destination,
+            run,
             self._window,
-            run.clock,
-            run.tally,
             self._finisher.written.put,
-            run.refuse,
             waiting=lambda: self._finisher.written.load + self._patcher.open,
             more=lambda: self._lister.load > 0 or self._offerer.offering,
             open_files=settings.open_files,
         )
         self._patcher = Patcher(
-            line,
-            run.source,
-            run.destination,
+            run,
             self._window,
-            run.clock,
-            run.tally,
             self._finisher.written.put,
-            run.refuse,
             self._offer_again,
             has_room=self._sender.has_free_partials,
             others=lambda: self._sender.load > 0,
@@ -124,7 +113,7 @@ class Assembly:
             other=self._send,
         )
         self._remover.put_again()
-        line.steps = (
+        run.line.steps = (
             self._remover,
             self._finisher.written,
             self._patcher,

@@ -18,7 +18,6 @@ from typing import Final
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
 
 from realize.delta.chunks import comparable
 from realize.delta.exchange import Patch
@@ -26,12 +25,11 @@ from realize.delta.plan import Fetch, Reuse, Step, joined_step, part_of
 from realize.errors import DigestMismatch, NoSuchFile, PeerError
 from realize.model import MAX_BATCH, Extent, Failure, Range, Written
 from realize.move.comparing import CannotCompare, Comparison
-from realize.move.line import Line
 from realize.move.outcome import Side
+from realize.move.run import Run
 from realize.move.sending import CUT_SHORT, ODD_SIZE
-from realize.move.tally import Item, Refuse, Tally
+from realize.move.tally import Item
 from realize.move.window import Window
-from realize.store.interface import Destination, Source
 
 #: Files in progress at once; of those beyond a size, only one.
 FILES: Final = 8
@@ -74,20 +72,14 @@ class Patcher:
     The step that compares files and sends what differs.
 
     :ivar written: what to do with files that are whole.
-    :ivar refuse: what to do with those that came to grief.
     :ivar again: what to do with those that are to be sent without being compared.
     :ivar has_room: whether another partial may be opened.
     :ivar others: whether other files wait for a share of the window.
     """
 
-    _line: Line
-    _source: Source
-    _destination: Destination
+    _run: Run
     _window: Window
-    _clock: IReactorTime
-    _tally: Tally
     _written: Callable[[Sequence[Item]], None]
-    _refuse: Refuse
     _again: Callable[[Item], None]
     _has_room: Callable[[], bool]
     _others: Callable[[], bool]
@@ -140,10 +132,10 @@ class Patcher:
             if not each.called:
                 each.callback(None)
         while self._queue and self._may_begin(self._queue[0]):
-            self._line.start(self._make(self._queue.popleft()))
+            self._run.line.start(self._make(self._queue.popleft()))
 
     def _may_begin(self, item: Item) -> bool:
-        if self._line.error is not None or self._line.stopping:
+        if not self._run.may_go_on():
             return False
         if _size(item) > LARGE and self._large:
             return False
@@ -154,14 +146,14 @@ class Patcher:
         large = _size(item) > LARGE
         self._files += 1
         self._large += large
-        self._tally.began(item)
+        self._run.tally.began(item)
         progress = _Progress(item)
         try:
             await self._carry_out(progress)
         finally:
             self._files -= 1
             self._large -= large
-        if self._line.error is not None:
+        if self._run.line.error is not None:
             return
         if progress.failure is None:
             self._written([item])
@@ -171,15 +163,15 @@ class Patcher:
             item.digest = b""
             self._again(item)
         else:
-            self._refuse([(item, failure)], side)
+            self._run.refuse([(item, failure)], side)
 
     async def _carry_out(self, progress: _Progress) -> None:
         item = progress.item
         comparison = Comparison.of(
             item.file.path,
-            (self._source, item.file.identity, item.file.size),
-            (self._destination, item.version, item.present),
-            self._clock,
+            (self._run.source, item.file.identity, item.file.size),
+            (self._run.destination, item.version, item.present),
+            self._run.clock,
         )
         try:
             # If both are the same, nothing is to be written: it is finished from what
@@ -190,7 +182,7 @@ class Patcher:
                 async for patch in self._patches(item, plan):
                     while not self._may_patch(progress):
                         await self._change()
-                    if progress.failure or self._line.error is not None:
+                    if progress.failure or self._run.line.error is not None:
                         break
                     self._send(progress, patch)
             item.digest = comparison.digest
@@ -205,7 +197,7 @@ class Patcher:
             await self._change()
 
     def _may_patch(self, progress: _Progress) -> bool:
-        if progress.failure or self._line.error is not None:
+        if progress.failure or self._run.line.error is not None:
             return True
         share = self._window.size // 2 if self._others() else self._window.size
         return progress.unanswered < PATCHES and (
@@ -257,7 +249,7 @@ class Patcher:
     def _send(self, progress: _Progress, patch: Patch) -> None:
         turn, progress.turn = progress.turn, Deferred()
         progress.unanswered += 1
-        self._line.start(self._carry(progress, patch, turn, progress.turn))
+        self._run.line.start(self._carry(progress, patch, turn, progress.turn))
 
     async def _carry(
         self,
@@ -267,14 +259,16 @@ class Patcher:
         next_turn: Deferred[None],
     ) -> None:
         nbytes = patch.fetched
-        flight = self._window.begin(nbytes, self._clock.seconds())
+        flight = self._window.begin(nbytes, self._run.clock.seconds())
         self._in_flight += nbytes
         try:
             data = await self._fetch(progress, patch)
             if turn is not None:
                 await turn
             if progress.failure is None:
-                writing = Deferred.fromCoroutine(self._destination.reuse(patch, data))
+                writing = Deferred.fromCoroutine(
+                    self._run.destination.reuse(patch, data)
+                )
                 next_turn.callback(None)
                 await self._answered(progress, patch, writing)
         except BaseException:
@@ -290,7 +284,7 @@ class Patcher:
                 # What is copied on the way says nothing about the line.
                 self._window.drop(flight)
             else:
-                self._window.land(flight, self._clock.seconds())
+                self._window.land(flight, self._run.clock.seconds())
 
     async def _fetch(self, progress: _Progress, patch: Patch) -> bytes | memoryview:
         file = progress.item.file
@@ -302,7 +296,7 @@ class Patcher:
         if not ranges:
             return b""
         try:
-            extents, data = await self._source.read(ranges)
+            extents, data = await self._run.source.read(ranges)
         except PeerError as error:
             progress.fail("source", Failure.of(error))
             return b""
@@ -332,8 +326,8 @@ class Patcher:
             return
         item.sent += patch.fetched
         item.reused += patch.reused
-        self._tally.advanced(patch.fetched, item.file.path)
-        self._tally.reused(patch.reused, item.file.path)
+        self._run.tally.advanced(patch.fetched, item.file.path)
+        self._run.tally.reused(patch.reused, item.file.path)
 
 
 def _size(item: Item) -> int:

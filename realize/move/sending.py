@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from attrs import define, field
-from twisted.internet.interfaces import IReactorTime
 
 from realize.errors import InternalError, PeerError, SourceChanged
 from realize.model import (
@@ -28,10 +27,10 @@ from realize.model import (
     Range,
     Written,
 )
-from realize.move.line import MAX_NAMES, Line
-from realize.move.tally import Item, Refuse, Tally
+from realize.move.line import MAX_NAMES
+from realize.move.run import Run
+from realize.move.tally import Item
 from realize.move.window import LARGEST_SLICE, Flight, Window
-from realize.store.interface import Destination, Source
 
 #: Holes in progress at once: nothing of them is on the line, but both ends work on
 #: them.
@@ -77,20 +76,14 @@ class Sender:
 
     :ivar written: what to do with files whose last byte was written, or will have been
         before anything that is asked for now.
-    :ivar refuse: what to do with those that came to grief.
     :ivar waiting: how many partials are open beyond those that are being written.
     :ivar more: whether further small files can be expected soon.
     :ivar open_files: most partials open at once.
     """
 
-    _line: Line
-    _source: Source
-    _destination: Destination
+    _run: Run
     _window: Window
-    _clock: IReactorTime
-    _tally: Tally
     _written: Callable[[Sequence[Item]], None]
-    _refuse: Refuse
     _waiting: Callable[[], int]
     _more: Callable[[], bool]
     _open_files: int
@@ -143,7 +136,7 @@ class Sender:
         """
         Fill the window.
         """
-        line, window = self._line, self._window
+        line, window = self._run.line, self._window
         while line.error is None and window.has_room():
             large = self._next_large()
             small = not line.stopping and self._may_send_small()
@@ -195,10 +188,10 @@ class Sender:
             batch.append(queue.popleft())
         self._small_bytes -= nbytes
         self._small_share += nbytes
-        self._line.start(self._send_batch(batch, nbytes))
+        self._run.line.start(self._send_batch(batch, nbytes))
 
     async def _send_batch(self, batch: list[Item], nbytes: int) -> None:
-        flight = self._window.begin(nbytes, self._clock.seconds())
+        flight = self._window.begin(nbytes, self._run.clock.seconds())
         self._batches += 1
         self._open += len(batch)
         try:
@@ -206,9 +199,9 @@ class Sender:
         finally:
             self._batches -= 1
             self._open -= len(batch)
-        self._window.land(flight, self._clock.seconds())
+        self._window.land(flight, self._run.clock.seconds())
         if arrived:
-            self._tally.advanced(arrived)
+            self._run.tally.advanced(arrived)
         self._written(written)
 
     async def _copy(self, batch: list[Item]) -> tuple[list[Item], int]:
@@ -217,16 +210,15 @@ class Sender:
 
         :returns: those that were written, and their bytes.
         """
-        runs = self._destination.takes_holes
+        runs = self._run.destination.takes_holes
         ranges = [
             Range(file.path, file.identity, 0, file.size, runs)
             for file in (item.file for item in batch)
         ]
         try:
-            extents, payload = await self._source.read(ranges)
+            extents, payload = await self._run.source.read(ranges)
         except PeerError as error:
-            failure = Failure.of(error)
-            self._refuse([(item, failure) for item in batch], "source")
+            self._run.refuse_all(batch, error, "source")
             return [], 0
         sound = True
         for item, extent in zip(batch, extents, strict=True):
@@ -244,10 +236,9 @@ class Sender:
             if isinstance(extent, Extent)
         ]
         try:
-            results = await self._destination.write(pieces, payload)
+            results = await self._run.destination.write(pieces, payload)
         except PeerError as error:
-            failure = Failure.of(error)
-            self._refuse([(item, failure) for item in batch], "destination")
+            self._run.refuse_all(batch, error, "destination")
             return [], 0
         return self._sort_out(batch, results)
 
@@ -273,7 +264,7 @@ class Sender:
             else:
                 refused.append((item, CUT_SHORT))
             position += extent.carried
-        self._refuse(refused, "source")
+        self._run.refuse(refused, "source")
         return whole, read, b"".join(parts)
 
     def _sort_out(
@@ -290,7 +281,7 @@ class Sender:
                 refused.append(
                     (item, result if isinstance(result, Failure) else ODD_SIZE)
                 )
-        self._refuse(refused, "destination")
+        self._run.refuse(refused, "destination")
         return written, nbytes
 
     # -- large files
@@ -299,13 +290,13 @@ class Sender:
         """
         The large file whose next slice is to be read.
         """
-        if self._current is None and self._large and not self._line.stopping:
+        if self._current is None and self._large and not self._run.line.stopping:
             if not self.has_free_partials():
                 return None
             self._current = self._large.popleft()
             self._large_bytes -= self._current.item.file.size - self._current.asked
             self._open += 1
-            self._tally.began(self._current.item)
+            self._run.tally.began(self._current.item)
         large = self._current
         if large and large.hole > large.asked and self._holes >= MAX_HOLES:
             return None
@@ -313,7 +304,7 @@ class Sender:
 
     def _begin_slice(self, large: Large) -> None:
         file, offset = large.item.file, large.asked
-        runs, hole = self._destination.takes_holes, large.hole > offset
+        runs, hole = self._run.destination.takes_holes, large.hole > offset
         if hole:
             length = min(MAX_BATCH_HOLES, large.hole - offset)
         else:
@@ -323,14 +314,14 @@ class Sender:
             self._current = None
         wanted = Range(file.path, file.identity, offset, length, runs, hole)
         self._large_share += wanted.carried
-        self._line.start(self._read_slice(large, wanted))
+        self._run.line.start(self._read_slice(large, wanted))
 
     async def _read_slice(self, large: Large, wanted: Range) -> None:
-        flight = self._window.begin(wanted.carried, self._clock.seconds())
+        flight = self._window.begin(wanted.carried, self._run.clock.seconds())
         self._holes += wanted.hole
         result: Extent | Failure
         try:
-            (result,), data = await self._source.read([wanted])
+            (result,), data = await self._run.source.read([wanted])
         except PeerError as error:
             result, data = Failure.of(error), b""
         finally:
@@ -346,14 +337,14 @@ class Sender:
         if large.broken or isinstance(result, Failure):
             self._window.drop(flight)
             if isinstance(result, Failure) and self._break(large):
-                self._refuse([(large.item, result)], "source")
+                self._run.refuse([(large.item, result)], "source")
             return
         large.arrived[wanted.offset] = (flight, result, data)
         while (next_one := large.arrived.pop(large.placed, None)) is not None:
             offset = large.placed
             large.placed += next_one[1].length
             large.unanswered += 1
-            self._line.start(self._write_slice(large, offset, *next_one))
+            self._run.line.start(self._write_slice(large, offset, *next_one))
             if large.placed == large.item.file.size:
                 self._finish(large, next_one[1].digest)
 
@@ -379,7 +370,7 @@ class Sender:
         end = offset + extent.length
         result: Written | Failure
         try:
-            (result,) = await self._destination.write(
+            (result,) = await self._run.destination.write(
                 [Piece(file.path, offset, extent.length, runs=extent.runs)], data
             )
         except PeerError as error:
@@ -392,10 +383,10 @@ class Sender:
         if isinstance(result, Failure):
             self._window.drop(flight)
             if not large.finishing and self._break(large):
-                self._refuse([(item, result)], "destination")
+                self._run.refuse([(item, result)], "destination")
             return
-        self._window.land(flight, self._clock.seconds())
-        self._tally.advanced(extent.length, file.path)
+        self._window.land(flight, self._run.clock.seconds())
+        self._run.tally.advanced(extent.length, file.path)
         item.sent += extent.length
 
     def _break(self, large: Large) -> bool:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from attrs import define, field
@@ -85,10 +85,6 @@ class Item:
         """
         file = self.file
         return Finish(file.path, file.size, self.digest, file.mode, file.mtime_ns)
-
-
-#: What takes files that did not make it, each with its reason, and the end at fault.
-Refuse = Callable[[Sequence[tuple[Item, Failure]], Side], None]
 
 
 class Memory:
