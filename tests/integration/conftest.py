@@ -14,11 +14,13 @@ from tests.support.scraping import wait_until_open
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
     """
-    Hosts that are configured and do not run yet.
+    Hosts that are configured; their daemons run if the test is marked ``daemons``.
     """
     world = World.create(tmp_path)
+    if request.node.get_closest_marker("daemons"):
+        world.start()
     yield world
     world.stop()
 

@@ -16,13 +16,7 @@ from tests.support.programs import PROGRAMS, World, plant, regular_files, snapsh
 MANUAL = Path(__file__).parents[2] / "docs"
 
 
-@pytest.fixture
-def world(world: World) -> World:
-    """
-    Two hosts whose daemons run, and a third.
-    """
-    world.start()
-    return world
+pytestmark = pytest.mark.daemons
 
 
 def place(world: World, name: str) -> tuple[str, Path]:

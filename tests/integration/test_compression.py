@@ -17,13 +17,7 @@ from tests.support.programs import World, free_port, snapshot
 KIB = 1024
 
 
-@pytest.fixture
-def world(world: World) -> World:
-    """
-    Two hosts whose daemons run.
-    """
-    world.start()
-    return world
+pytestmark = pytest.mark.daemons
 
 
 def texts(root: Path, nbytes: int) -> None:

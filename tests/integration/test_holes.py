@@ -18,13 +18,7 @@ GIB = 1024**3
 MIB = 1024**2
 
 
-@pytest.fixture
-def world(world: World) -> World:
-    """
-    Two hosts whose daemons run.
-    """
-    world.start()
-    return world
+pytestmark = pytest.mark.daemons
 
 
 @pytest.fixture

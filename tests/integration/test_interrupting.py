@@ -11,27 +11,12 @@ import socket
 import stat
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 
-from tests.support.programs import PATIENCE, World, regular_files
+from tests.support.programs import PATIENCE, World, events_in, regular_files
 
-
-@pytest.fixture
-def world(world: World) -> World:
-    """
-    Two hosts whose daemons run, and a third.
-    """
-    world.start()
-    return world
-
-
-def events_in(log: Path) -> list[str]:
-    """
-    What was logged, as JSON.
-    """
-    return [json.loads(line)["event"] for line in log.read_text().splitlines()]
+pytestmark = pytest.mark.daemons
 
 
 def test_out_of_time(world: World) -> None:

@@ -4,30 +4,15 @@ Moves that cannot begin: what is said, and the exit status.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
 
 import pytest
 
-from tests.support.programs import World
+from tests.support.programs import World, events_in
 
-
-@pytest.fixture
-def world(world: World) -> World:
-    """
-    Two hosts whose daemons run, and a third.
-    """
-    world.start()
-    return world
-
-
-def events_in(log: Path) -> list[str]:
-    """
-    What was logged, as JSON.
-    """
-    return [json.loads(line)["event"] for line in log.read_text().splitlines()]
+pytestmark = pytest.mark.daemons
 
 
 @pytest.mark.parametrize(

@@ -347,3 +347,10 @@ def plant(root: Path) -> dict[bytes, tuple[bytes, int, int]]:
     os.symlink("plain", root / "link")
     os.link(root / "large", root / "large too")
     return snapshot(root)
+
+
+def events_in(log: Path) -> list[str]:
+    """
+    The names of the events that were logged, as JSON.
+    """
+    return [json.loads(line)["event"] for line in log.read_text().splitlines()]
