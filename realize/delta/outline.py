@@ -87,14 +87,16 @@ def outline(source: Groups, present: Groups) -> Iterator[Step | Compare | None]:
         yield from stretch.steps()
 
 
-def early(source: Groups, present: Groups) -> Iterator[Step | Compare | None]:
+def early(
+    source: Groups, present: Groups
+) -> Generator[Step | Compare | None, None, None]:
     """
     What can be said of the beginning while groups are still being added; None where
     nothing more can be said for now.
 
     What is said ends with a match, and :func:`outline` goes on there.  It ends for good
     where matches go back, or where much was inserted: what it is equal to may be among
-    the groups to come.
+    the groups to come.  It remembers all groups, so close it before :func:`outline`.
     """
     index = Index(present)
     taken = bytearray()

@@ -19,18 +19,18 @@ about as long.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Iterator
 from contextlib import aclosing
 from itertools import islice
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from attrs import define, field
+from attrs import define
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure as TwistedFailure
 
 from realize.delta.chunks import Cutting
-from realize.delta.exchange import MAX_SPANS, Sign, Signed
+from realize.delta.exchange import Signed
 from realize.delta.matching import narrow, refine
 from realize.delta.outline import early, outline
 from realize.delta.plan import (
@@ -41,11 +41,10 @@ from realize.delta.plan import (
     Step,
     join,
 )
-from realize.delta.signature import Groups, Signature
-from realize.errors import InternalError, PeerError
-from realize.model import Failure
+from realize.delta.signature import Signature
 from realize.move.ahead import in_order, together
 from realize.move.outcome import Side
+from realize.move.signing import End, Signs
 
 #: Pages of a signature on their way from one end.
 PAGES: Final = 3
@@ -59,88 +58,8 @@ ENTRIES: Final = 256
 #: a few, one after the other.
 COMPARISONS: Final = 16
 
-#: Bytes in the groups or stretches that are asked for in one request.
-SIGNED: Final = 32 * 1024 * 1024
-
-
 #: Bytes after which no more chunks are compared, if nothing was found until then.
 IN_VAIN: Final = 256 * 1024 * 1024
-
-
-class Signs(Protocol):
-    """
-    An end, as far as it is needed here.
-    """
-
-    async def sign(self, wanted: Sign) -> Signed:
-        """
-        See :class:`realize.store.interface.Source`.
-        """
-
-
-class CannotCompare(Exception):
-    """
-    One of the ends could not sign its file.
-    """
-
-    def __init__(self, side: Side, failure: Failure) -> None:
-        super().__init__(failure.text)
-        self.side = side
-        self.failure = failure
-
-
-@define(eq=False)
-class _End:
-    """
-    One end and its version of the file.
-    """
-
-    side: Side
-    store: Signs
-    path: bytes
-    version: bytes
-    size: int
-    cutting: Cutting
-    groups: Groups = field(init=False)
-    digest: bytes = b""
-
-    def __attrs_post_init__(self) -> None:
-        self.groups = Groups(self.size, self.cutting)
-
-    async def page(self, number: int) -> Signed:
-        return await self._sign(
-            Sign(self.path, self.version, self.cutting.chunk, number)
-        )
-
-    async def parts(self, spans: list[Span], blocks: bool) -> list[Signature]:
-        signatures: list[Signature] = []
-        requests = (
-            self._sign(
-                Sign(self.path, self.version, self.cutting.chunk, 0, part, blocks)
-            )
-            for part in _parts(spans)
-        )
-        async with aclosing(in_order(requests, 2)) as answers:
-            async for signed in answers:
-                signatures += signed.signatures
-        return signatures
-
-    def add(self, signed: Signed) -> None:
-        """
-        :raises CannotCompare: the page is not the one that follows.
-        """
-        try:
-            self.groups.add(signed.signatures[0])
-        except ValueError as error:
-            failure = Failure(InternalError.code, f"answered with {error}")
-            raise CannotCompare(self.side, failure) from None
-        self.digest = signed.digest
-
-    async def _sign(self, wanted: Sign) -> Signed:
-        try:
-            return await self.store.sign(wanted)
-        except PeerError as error:
-            raise CannotCompare(self.side, Failure.of(error)) from None
 
 
 @define(eq=False)
@@ -150,8 +69,8 @@ class Comparison:
 
     """
 
-    _source: _End
-    _present: _End
+    _source: End
+    _present: End
     _clock: IReactorTime
     #: Groups that both files begin with.
     _common: int = 0
@@ -179,8 +98,8 @@ class Comparison:
         """
         cutting = Cutting.of(max(source[2], present[2]))
         return cls(
-            _End("source", source[0], path, source[1], source[2], cutting),
-            _End("destination", present[0], path, present[1], present[2], cutting),
+            End("source", source[0], path, source[1], source[2], cutting),
+            End("destination", present[0], path, present[1], present[2], cutting),
             clock,
         )
 
@@ -261,6 +180,7 @@ class Comparison:
                         done = end
             yield None
             await self._news()
+        beginning.close()
         if isinstance(self._ended, TwistedFailure):
             self._ended.raiseException()
         if unless_same and self.same:
@@ -312,7 +232,7 @@ class Comparison:
             await self._waiting
         self._told = False
 
-    async def _sign(self, end: _End) -> None:
+    async def _sign(self, end: End) -> None:
         def requests() -> Iterator[Coroutine[Deferred[Any], Any, Signed]]:
             number = 0
             while not end.groups.complete:
@@ -393,7 +313,7 @@ class Comparison:
             return []
         signatures: dict[Side, Iterator[Signature]] = {}
 
-        async def ask(end: _End, spans: list[Span]) -> None:
+        async def ask(end: End, spans: list[Span]) -> None:
             signatures[end.side] = iter(await end.parts(spans, blocks))
 
         await together(
@@ -420,15 +340,3 @@ class Comparison:
         finally:
             if call.active():
                 call.cancel()
-
-
-def _parts(spans: Iterable[Span]) -> Iterator[list[Span]]:
-    part: list[Span] = []
-    nbytes = 0
-    for span in spans:
-        if part and (nbytes + span.length > SIGNED or len(part) == MAX_SPANS):
-            yield part
-            part, nbytes = [], 0
-        part.append(span)
-        nbytes += span.length
-    yield part

@@ -24,10 +24,11 @@ from realize.delta.exchange import Patch
 from realize.delta.plan import Fetch, Reuse, Step, joined_step, part_of
 from realize.errors import DigestMismatch, NoSuchFile, PeerError
 from realize.model import MAX_BATCH, Extent, Failure, Range, Written
-from realize.move.comparing import CannotCompare, Comparison
+from realize.move.comparing import Comparison
 from realize.move.outcome import Side
 from realize.move.run import Run
 from realize.move.sending import CUT_SHORT, ODD_SIZE
+from realize.move.signing import CannotCompare
 from realize.move.tally import Item
 from realize.move.window import Window
 
