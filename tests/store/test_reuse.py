@@ -128,3 +128,34 @@ def test_not_asked_twice(place, monkeypatch):
     steps = [Reuse(0, MIB, 0), Reuse(MIB, MIB, MIB)]
     assert copied(place, *steps) == DATA[: 2 * MIB]
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize("place", ["any"], indirect=True)
+@pytest.mark.parametrize("answer", ["whole", "short", "cannot"])
+def test_file_system_of_another_host(place, monkeypatch, answer):
+    """
+    Bytes do not cross the network twice where that host can copy them itself.
+    """
+    copy, asked = os.copy_file_range, []
+
+    def copy_there(source: int, target: int, count: int, *offsets: int) -> int:
+        asked.append(count)
+        if answer == "cannot":
+            raise OSError(95, "Operation not supported")
+        return copy(
+            source,
+            target,
+            min(count, MIB // 3 if answer == "short" else count),
+            *offsets,
+        )
+
+    monkeypatch.setattr(reuse, "file_system_type", lambda fd: 0x6969)
+    monkeypatch.setattr(os, "copy_file_range", copy_there)
+    assert copied(place, Reuse(0, MIB, 3), Reuse(MIB, MIB, 0)) == (
+        DATA[3 : MIB + 3] + DATA[:MIB]
+    )
+    assert len(asked) == {"whole": 2, "short": 8, "cannot": 1}[answer]
+    asked.clear()
+    with pytest.raises(DigestMismatch):
+        copied(place, Reuse(0, len(DATA), 3))
+    assert asked
