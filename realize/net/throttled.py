@@ -2,19 +2,17 @@
 The throttled transport: every byte of every connection passes here, below TLS.
 
 Towards the transport it is a protocol and the transport's producer; towards TLS it is
-the transport and a consumer.  Three things may hold writes back, and each is
-remembered separately: the transport's buffer is full, a limit has to be waited for,
-or nothing is queued because nothing was written.  Two things may hold reading back:
-the protocol above asked for it, or a limit on what is received was exceeded.  On a
-transport ``pauseProducing`` means "stop reading" and on a producer "stop writing",
-so :class:`_WriteShaper` is an object of its own.
+the transport and a consumer.  Writes go through a
+:class:`~realize.net.shaper.WriteShaper`, which is an object of its own since on a
+transport ``pauseProducing`` means "stop reading" and on a producer "stop writing".
+Two things may hold reading back, and each is remembered separately: the protocol above
+asked for it, or a limit on what is received was exceeded.
 
 Without a limit a write goes straight through.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 
@@ -23,26 +21,19 @@ from twisted.internet.interfaces import (
     IDelayedCall,
     IProtocol,
     IProtocolFactory,
-    IPushProducer,
     IReactorTime,
     ITransport,
 )
 from twisted.internet.protocol import connectionDone
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
-from realize.net.throttle import MAX_SLICE, RECEIVE_TOLERANCE, Limit, Passage
-
-#: The producer above is paused while more bytes than this are queued.
-QUEUE_BYTES: Final = 64 * 1024
+from realize.net.shaper import WriteShaper
+from realize.net.throttle import RECEIVE_TOLERANCE, Limit, Passage
 
 #: Most that is read and sent at once, in bytes: each time costs as much as encrypting
 #: 64 KiB, and more than this would not stay in the processor's cache.
 BULK: Final = 256 * 1024
-
-#: As many bytes are worth sending at once, without waiting for the reactor's turn.
-LARGE: Final = 64 * 1024
 
 #: Least that is read at once under a limit, in bytes.
 SMALLEST_READ: Final = 256
@@ -81,193 +72,6 @@ class Shared:
         self.receive = Limit(clock, tolerance)
 
 
-@implementer(IPushProducer)
-class _WriteShaper:
-    """
-    The way out: a queue, the limits, and the producer above.
-
-    :ivar sent: bytes given to the transport so far.
-    :ivar waited: seconds for which bytes were held back by a limit.
-    """
-
-    def __init__(
-        self,
-        transport: Any,
-        clock: IReactorTime,
-        idle: Callable[[], None],
-        changed: Callable[[], None],
-    ) -> None:
-        self._transport = transport
-        self._clock = clock
-        self._idle = idle
-        self._changed = changed
-        self._queue: deque[bytes | memoryview] = deque()
-        self._queued = 0
-        self._reserved = 0
-        self._timer: IDelayedCall | None = None
-        self._timer_since = 0.0
-        self._full = False
-        #: Whether bytes can be sent without waiting for the reactor's turn, and whether
-        #: there are some that have to go before.
-        self._at_once = hasattr(transport, "writeSomeData")
-        self._behind = False
-        self._producer: IPushProducer | None = None
-        self._producer_paused = False
-        self.exempt = True
-        self.passage = Passage((), self.limits_changed)
-        self.sent = 0
-        self.waited = 0.0
-
-    # -- called from above
-
-    def write(self, data: bytes | memoryview) -> None:
-        if self.exempt:
-            self.passage.take(len(data))
-            self._give(data)
-        elif not (self._queue or self._full) and (
-            not self.passage.limited
-            or self.passage.take_saved(len(data), self._clock.seconds())
-        ):
-            self._give(data)
-        elif data:
-            self._queue.append(bytes(data))
-            self._queued += len(data)
-            self._pump()
-
-    def register(self, producer: IPushProducer) -> None:
-        if self._producer is not None:
-            raise RuntimeError("a producer is registered already")
-        self._producer = producer
-        self._producer_paused = False
-        self._tell_producer()
-
-    def unregister(self) -> None:
-        self._producer = None
-
-    @property
-    def empty(self) -> bool:
-        return not self._queue
-
-    def queued(self) -> int:
-        return self._queued
-
-    # -- called by the transport
-
-    def pauseProducing(self) -> None:
-        self._full = True
-        self._tell_producer()
-
-    def resumeProducing(self) -> None:
-        self._full = self._behind = False
-        self._pump()
-
-    def stopProducing(self) -> None:
-        """
-        The connection is gone: drop what is queued and stop the timer.
-        """
-        self._release()
-        self._queue.clear()
-        self._queued = 0
-        self.passage.leave()
-        if self._producer is not None:
-            self._producer.stopProducing()
-
-    # -- the pump
-
-    def limits_changed(self) -> None:
-        """
-        What waits was reserved under other limits: give it back and ask again.
-        """
-        self._release()
-        self._pump()
-        self._changed()
-
-    def _release(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._stop_timer()
-            self.passage.refund(self._reserved)
-            self._reserved = 0
-
-    def _stop_timer(self) -> None:
-        self._timer = None
-        self.waited += self._clock.seconds() - self._timer_since
-
-    def _pump(self) -> None:
-        while self._queue and self._timer is None and not self._full:
-            head = self._queue[0]
-            nbytes = len(head)
-            if nbytes <= MAX_SLICE and self.passage.take_saved(
-                nbytes, self._clock.seconds()
-            ):
-                self._send(nbytes)
-                continue
-            if self.passage.limited:
-                nbytes = min(nbytes, self.passage.slice_size() or nbytes)
-            wait = self.passage.take(nbytes)
-            if wait > 0:
-                self._reserved = nbytes
-                self._timer_since = self._clock.seconds()
-                self._timer = self._clock.callLater(wait, self._wake)
-            else:
-                self._send(nbytes)
-        self._tell_producer()
-        if not self._queue:
-            self._idle()
-
-    def _wake(self) -> None:
-        self._stop_timer()
-        nbytes, self._reserved = self._reserved, 0
-        self._send(nbytes)
-        self._pump()
-
-    def _send(self, nbytes: int) -> None:
-        head = self._queue.popleft()
-        if nbytes < len(head):
-            view = memoryview(head)
-            self._queue.appendleft(view[nbytes:])
-            head = view[:nbytes]
-        self._queued -= nbytes
-        self._give(head)
-
-    def _give(self, data: bytes | memoryview) -> None:
-        """
-        Hand bytes to the transport: what it takes at once, at once.
-        """
-        self.sent += len(data)
-        below = self._transport
-        if not self._at_once:
-            below.write(bytes(data))
-            return
-        full = False
-        if len(data) >= LARGE and not self._behind and below.connected:
-            count = below.writeSomeData(data)
-            if isinstance(count, int):
-                full = count < len(data)
-                if not full:
-                    return
-                data = data[count:]
-        below.write(bytes(data))
-        # So it says when it has sent all that it has.
-        self._behind = below.producerPaused = True
-        if full:
-            self._full = True
-            self._tell_producer()
-
-    def _tell_producer(self) -> None:
-        if self._producer is None:
-            return
-        # Resumed only when the queue has run low, not at each slice.
-        most = QUEUE_BYTES // 2 if self._producer_paused else QUEUE_BYTES
-        pause = self._full or self._queued > most
-        if pause != self._producer_paused:
-            self._producer_paused = pause
-            if pause:
-                self._producer.pauseProducing()
-            else:
-                self._producer.resumeProducing()
-
-
 class ThrottledConnection(ProtocolWrapper):
     """
     One connection, seen from both sides; made by :class:`ThrottledFactory`.
@@ -297,7 +101,7 @@ class ThrottledConnection(ProtocolWrapper):
         self._below = cast(Any, transport)
         if hasattr(transport, "SEND_LIMIT"):
             self._below.SEND_LIMIT = 2 * BULK
-        self._out = _WriteShaper(
+        self._out = WriteShaper(
             transport, self._clock, self._drained, self._send_limits_changed
         )
         self._in = Passage((), self._receive_limits_changed)
@@ -343,7 +147,7 @@ class ThrottledConnection(ProtocolWrapper):
         """
         Bytes held back at the moment.
         """
-        return self._out.queued()
+        return self._out.queued
 
     @property
     def send_rate(self) -> int | None:

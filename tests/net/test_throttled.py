@@ -20,11 +20,11 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from realize.net.shaper import QUEUE_BYTES
 from realize.net.throttle import MAX_SLICE
 from realize.net.throttled import (
     BULK,
     LARGE,
-    QUEUE_BYTES,
     SMALLEST_READ,
     Shared,
     ThrottledConnection,
