@@ -20,11 +20,10 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from realize.net.shaper import QUEUE_BYTES
+from realize.net.shaper import LARGE, QUEUE_BYTES
 from realize.net.throttle import MAX_SLICE
 from realize.net.throttled import (
     BULK,
-    LARGE,
     SMALLEST_READ,
     Shared,
     ThrottledConnection,
