@@ -159,12 +159,15 @@ class Limits:
         self._look()
 
     def _look(self) -> None:
-        self._follow_schedules("the schedule")
-        for session in self._sessions.values():
-            self._measure(session)
-        self._drop_old_sessions()
-        self._divide()
-        self._tick_in_time()
+        try:
+            self._follow_schedules("the schedule")
+            for session in self._sessions.values():
+                self._measure(session)
+            self._drop_old_sessions()
+            self._divide()
+        finally:
+            # What nobody foresaw must not be the last look.
+            self._tick_in_time()
 
     def _follow_schedules(self, by: str) -> None:
         moment = self._local_time()

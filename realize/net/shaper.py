@@ -20,6 +20,10 @@ from realize.net.throttle import MAX_SLICE, Passage
 #: The producer above is paused while more bytes than this are queued.
 QUEUE_BYTES: Final = 64 * 1024
 
+#: More than this is never queued for a producer that obeys.  A peer that has TLS itself
+#: answer it, and reads nothing, would have it grow without end.
+MOST_BYTES: Final = 16 * 1024 * 1024
+
 #: As many bytes are worth sending at once, without waiting for the reactor's turn.
 LARGE: Final = 64 * 1024
 
@@ -83,6 +87,8 @@ class WriteShaper:
             self._queue.append(bytes(data))
             self._queued += len(data)
             self._pump()
+            if self._queued > MOST_BYTES:
+                self._transport.abortConnection()
 
     def register(self, producer: IPushProducer) -> None:
         """
@@ -162,7 +168,8 @@ class WriteShaper:
 
     def _stop_timer(self) -> None:
         self._timer = None
-        self.waited += self._clock.seconds() - self._timer_since
+        # A clock may be set back.
+        self.waited += max(0.0, self._clock.seconds() - self._timer_since)
 
     def _pump(self) -> None:
         while self._queue and self._timer is None and not self._full:

@@ -266,7 +266,8 @@ class ThrottledConnection(ProtocolWrapper):
     def _end_read_timer(self) -> None:
         if self._read_timer is not None:
             self._read_timer = None
-            self.held += self._clock.seconds() - self._read_timer_since
+            # A clock may be set back.
+            self.held += max(0.0, self._clock.seconds() - self._read_timer_since)
 
     def _send_limits_changed(self) -> None:
         self.limits_changed()

@@ -135,16 +135,34 @@ class Outbox:
         )
         self._queue.clear()
 
+    def release(self) -> None:
+        """
+        Write the answers that wait, and short requests behind them, whatever the
+        transport wants: the connection is about to be closed.
+
+        The payloads of requests are not worth waiting for.
+        """
+        count = 0
+        for number, (_box, data, is_answer) in enumerate(self._queue, 1):
+            if data and not is_answer:
+                break
+            count = number
+        for _ in range(count):
+            self._write()
+
     def _pump(self) -> None:
         while self._queue and not self.paused:
-            box, data, is_answer = self._queue.popleft()
-            if data:
-                # Views: neither joined nor copied before they are encrypted.
-                self._transport.writeSequence((box, data))
-            else:
-                self._transport.write(box)
-            if is_answer:
-                self._changed(-len(box) - len(data))
+            self._write()
+
+    def _write(self) -> None:
+        box, data, is_answer = self._queue.popleft()
+        if data:
+            # Views: neither joined nor copied before they are encrypted.
+            self._transport.writeSequence((box, data))
+        else:
+            self._transport.write(box)
+        if is_answer:
+            self._changed(-len(box) - len(data))
 
 
 class Intake:

@@ -178,6 +178,7 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
         """
         if not self.ended:
             self._outgoing.release()
+            self._outbox.release()
             self.ended = True
             self._set_timer(None)
             self._closing = close_transport(self.transport, self.clock, await_goodbye)

@@ -537,3 +537,50 @@ def test_metrics(daemon: Daemon) -> None:
     assert session.rates["send"] == pytest.approx(1000, rel=0.1)
     daemon.limits.left(session, connection)
     assert daemon.metric(own, direction="send") == 0
+
+
+def test_the_clock_is_set_back() -> None:
+    """
+    Limits are followed on, and a connection that ends then has ended.
+    """
+    daemon = Daemon()
+    daemon.clock.advance(100)
+    daemon.limits.start()
+    daemon.limits.service.setting("administrator", "receive").say(10_000, None, "me")
+    first, connection = daemon.connect(token=b"1")
+    run(daemon.clock, 3.9)
+    connection.dataReceived(bytes(60_000))
+    run(daemon.clock, 0.08)
+    daemon.clock.rightNow -= 5
+    second, other = daemon.connect(token=b"2")
+    run(daemon.clock, 7)
+    passed = daemon.metric(
+        "realize_limit_waited_seconds_total", direction="receive", peer="laptop"
+    )
+    assert passed is not None
+    assert passed >= 0
+    for session, each in ((first, connection), (second, other)):
+        daemon.limits.left(session, each)
+    assert not daemon.limits.is_busy
+    daemon.limits.stop()
+
+
+def test_one_look_that_fails_is_not_the_last(monkeypatch) -> None:
+    """
+    What nobody foresaw does not end schedules and shares for good.
+    """
+    daemon = Daemon()
+    daemon.limits.start()
+    daemon.connect()
+    looks = []
+
+    def fail() -> None:
+        looks.append(daemon.clock.seconds())
+        raise ValueError("not foreseen")
+
+    monkeypatch.setattr(daemon.limits, "_divide", fail)
+    for _ in range(3):
+        with pytest.raises(ValueError, match="not foreseen"):
+            daemon.clock.advance(1)
+    assert looks == [1, 2, 3]
+    daemon.limits.stop()

@@ -20,7 +20,7 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from realize.net.shaper import LARGE, QUEUE_BYTES
+from realize.net.shaper import LARGE, MOST_BYTES, QUEUE_BYTES
 from realize.net.throttle import MAX_SLICE
 from realize.net.throttled import (
     BULK,
@@ -744,3 +744,36 @@ def test_found_below_other_layers() -> None:
     assert throttled_below(above) is connection
     with pytest.raises(TypeError, match="nothing limits"):
         throttled_below(transport)
+
+
+def test_what_a_peer_does_not_read_is_bounded() -> None:
+    """
+    Not everything that is written comes from a producer: TLS answers by itself.
+    """
+    clock = Clock()
+    connection, transport = connect(clock)
+    connection.own.send.claim("test", 1024)
+    for _ in range(MOST_BYTES // (1 << 20)):
+        connection.write(bytes(1 << 20))
+    assert not transport.aborted
+    connection.write(bytes(1 << 20))
+    assert transport.aborted
+
+
+def test_nothing_was_held_back_for_less_than_no_time() -> None:
+    """
+    Also if the clock is set back meanwhile.
+    """
+    clock = Clock()
+    clock.advance(100)
+    connection, _transport = connect(clock)
+    connection.own.send.claim("test", 10_000)
+    connection.own.receive.claim("test", 10_000)
+    connection.write(bytes(60_000))
+    connection.dataReceived(bytes(60_000))
+    run(clock, 0.1)
+    clock.rightNow -= 50
+    connection.own.send.claim("test", 9000)
+    connection.own.receive.claim("test", 9000)
+    assert connection.waited >= 0
+    assert connection.held >= 0
