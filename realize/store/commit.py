@@ -95,6 +95,7 @@ class Commits:
     Several groups may be committed at the same time, from different threads.
 
     :param replace: whether present files may give way.
+    :param replaced: takes the large ones that did.
     :param sync: ``fsync``, or in a test something that fails.
     :param together: :func:`~realize.store.together.sync_together`, or the same.
     """
@@ -103,6 +104,7 @@ class Commits:
         self,
         root: Root,
         replace: bool,
+        replaced: Replaced,
         sync: Callable[[int], None] = os.fsync,
         together: Callable[[int, int], bool] = sync_together,
     ) -> None:
@@ -110,8 +112,7 @@ class Commits:
         self._replace = replace
         self._fsync = sync
         self._together = together
-        #: Large files that gave way: to be let go once all is answered.
-        self.replaced = Replaced()
+        self._replaced = replaced
         #: Directories whose parents are durable.
         self._anchored: set[bytes] = set()
         self._root_anchored = False
@@ -218,7 +219,7 @@ class Commits:
                 raise AlreadyExists(
                     f"{printable(entry.wanted.path)}: exists, and may not be replaced"
                 ) from None
-            self.replaced.hold(directory, name)
+            self._replaced.hold(directory, name)
             os.rename(unfinished, name, src_dir_fd=directory, dst_dir_fd=directory)
             how = "replaced"
         except OSError as error:
@@ -233,7 +234,7 @@ class Commits:
     ) -> How:
         if self._replace:
             how: How = "written" if look(directory, name) is None else "replaced"
-            self.replaced.hold(directory, name)
+            self._replaced.hold(directory, name)
             os.rename(unfinished, name, src_dir_fd=directory, dst_dir_fd=directory)
             return how
         os.link(unfinished, name, src_dir_fd=directory, dst_dir_fd=directory)

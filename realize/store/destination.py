@@ -96,7 +96,8 @@ class LocalDestination:
         self._replace = replace
         self._name = name
         self._recorder = recorder
-        self._commits = Commits(root, replace, sync, together)
+        self._replaced = ledger.replaced
+        self._commits = Commits(root, replace, self._replaced, sync, together)
         self._files = IncomingFiles(ledger, self._free, max_open or _descriptors())
         self._writer = Writer(root, self._files, self._commits, replace, recorder)
         self._signer = Signer(opening_present(root), digests=False)
@@ -273,9 +274,7 @@ class LocalDestination:
             self._commits.commit(group)
             self._recorder.committed(len(group), time.monotonic() - began)
             self._record(group)
-            if self._commits.replaced:
-                pool = self._work.pool
-                pool.tell(pool.run, self._commits.replaced.let_go)
+            self._let_go_soon()
             return [
                 entry if isinstance(entry, Failure) else self._finished(entry)
                 for entry in entries
@@ -396,11 +395,19 @@ class LocalDestination:
 
     def _free(self) -> int:
         # What gave way counts as free.
-        self._commits.replaced.let_go()
+        self._replaced.let_go()
         return self._root.free()
 
+    def _let_go_soon(self) -> None:
+        """
+        Have what gave way deleted in a thread, while nobody waits for it.
+        """
+        if self._replaced:
+            pool = self._work.pool
+            pool.tell(pool.run, self._replaced.let_go)
+
     def _close(self) -> None:
-        self._commits.replaced.let_go()
+        self._let_go_soon()
         self._files.forget_all()
         self._root.close()
         self._recorder.close()

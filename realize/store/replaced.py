@@ -15,6 +15,8 @@ import threading
 from contextlib import suppress
 from typing import Final
 
+from realize.store.syscalls import REMOTE, file_system_type
+
 #: Bytes of the smallest file that is held, and how many are at a time.
 _LARGE: Final = 16 * 1024 * 1024
 _MOST: Final = 16
@@ -22,7 +24,8 @@ _MOST: Final = 16
 
 class Replaced:
     """
-    Holds what gave way.  Called from several threads.
+    Holds what gave way in one directory, for all its sessions: the room of it counts as
+    free for each of them.  Called from several threads.
     """
 
     def __init__(self) -> None:
@@ -33,9 +36,14 @@ class Replaced:
         """
         Keep a file that is about to be replaced, if it is large.
 
+        Not on another host: NFS would not replace a file that is open here, but rename
+        it away first, and for a moment nothing would have the name.
+
         :param directory: descriptor.
         """
         with suppress(OSError):
+            if file_system_type(directory) in REMOTE:
+                return
             fd = os.open(
                 name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory
             )

@@ -25,7 +25,7 @@ from realize.delta.plan import Reuse, Step
 from realize.errors import BadRequest, DigestMismatch
 from realize.store.partial import Partial
 from realize.store.sparse import HoleMap, cut_holes, zero_runs
-from realize.store.syscalls import UNSUPPORTED, file_system_type, share_blocks
+from realize.store.syscalls import REMOTE, UNSUPPORTED, file_system_type, share_blocks
 
 #: Bytes copied at a time: no more than the processor's cache keeps.
 _PART: Final = 256 * 1024
@@ -33,11 +33,15 @@ _PART: Final = 256 * 1024
 #: What shared blocks are a multiple of, on nearly every file system.
 _BLOCK: Final = 4096
 
-#: File systems whose files are on another host: NFS, SMB, CIFS.
-_REMOTE: Final = frozenset({0x6969, 0xFE534D42, 0xFF534D42})
-
 #: What the kernel answers where two files cannot share blocks, or it cannot copy.
-_CANNOT: Final = frozenset({*UNSUPPORTED, errno.EXDEV, errno.ENOTTY, errno.EPERM})
+#: A ZFS cannot share for some seconds what has just been written.
+_CANNOT: Final = UNSUPPORTED | {
+    errno.EXDEV,
+    errno.ENOTTY,
+    errno.EPERM,
+    errno.EAGAIN,
+    errno.ETXTBSY,
+}
 
 
 def check_patch(patch: Patch, payload: memoryview, have: int, size: int) -> None:
@@ -133,7 +137,7 @@ class _Copier:
     _buffer: memoryview = field(factory=lambda: memoryview(bytearray(_PART)))
 
     def __attrs_post_init__(self) -> None:
-        self._remote = file_system_type(self._present) in _REMOTE
+        self._remote = file_system_type(self._present) in REMOTE
 
     def copy(self, step: Reuse) -> None:
         """

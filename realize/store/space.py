@@ -7,6 +7,7 @@ from __future__ import annotations
 import threading
 
 from realize.errors import NoSpace
+from realize.store.replaced import Replaced
 from realize.units import format_size
 
 
@@ -18,9 +19,11 @@ class SpaceLedger:
     from what the file system calls free.  Used from several threads.
 
     :param min_free: bytes that must stay free when all promises are kept.
+    :ivar replaced: files that have given way, and whose room has yet to become free.
     """
 
     def __init__(self, min_free: int = 0) -> None:
+        self.replaced = Replaced()
         self._min_free = min_free
         self._promised = 0
         self._lock = threading.Lock()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from realize.model import Offer
+from realize.store import replaced
 from realize.store.replaced import Replaced
 from tests.support.putting import Putting, codes
 from tests.support.requirements import needs
@@ -42,14 +43,14 @@ def test_held_until_let_go(directory, tmp_path):
     path = tmp_path / "x"
     path.touch()
     os.truncate(path, 16 * MIB)
-    replaced = Replaced()
+    held = Replaced()
     before = descriptors()
-    replaced.hold(directory, b"x")
+    held.hold(directory, b"x")
     path.unlink()
-    assert replaced
+    assert held
     assert descriptors() == before + 1
-    replaced.let_go()
-    assert not replaced
+    held.let_go()
+    assert not held
     assert descriptors() == before
 
 
@@ -57,20 +58,20 @@ def test_few_and_large(directory, tmp_path):
     """
     What costs little to delete is not held, nor more than a few files.
     """
-    replaced = Replaced()
+    held = Replaced()
     before = descriptors()
     (tmp_path / "small").write_bytes(b"x")
     (tmp_path / "link").symlink_to("small")
     for name in (b"small", b"link", b"gone", b"."):
-        replaced.hold(directory, name)
-    assert not replaced
+        held.hold(directory, name)
+    assert not held
     assert descriptors() == before
     (tmp_path / "large").touch()
     os.truncate(tmp_path / "large", 16 * MIB)
     for _ in range(20):
-        replaced.hold(directory, b"large")
+        held.hold(directory, b"large")
     assert descriptors() == before + 16
-    replaced.let_go()
+    held.let_go()
     assert descriptors() == before
 
 
@@ -102,12 +103,36 @@ def test_what_gave_way_counts_as_free(tmp_path):
     try:
         (disk / "x").write_bytes(bytes(16 * MIB))
         assert codes(putting.offer(Offer(b"y", 16 * MIB))) == ["NO_SPACE"]
-        # As finishing does, before the threads come to it.
+        # As finishing does in another session, before the threads come to it.
         fd = os.open(disk, os.O_RDONLY)
-        putting.store._commits.replaced.hold(fd, b"x")
+        putting.ledger.replaced.hold(fd, b"x")
         os.close(fd)
         (disk / "x").unlink()
         assert codes(putting.offer(Offer(b"y", 16 * MIB))) == ["Held"]
     finally:
         putting.close()
         subprocess.run(["umount", "-l", disk], check=True)
+
+
+def test_not_on_another_host(directory, tmp_path, monkeypatch):
+    """
+    NFS does not replace a file that is open here in one step.
+    """
+    (tmp_path / "x").touch()
+    os.truncate(tmp_path / "x", 16 * MIB)
+    held = Replaced()
+    monkeypatch.setattr(replaced, "file_system_type", lambda fd: 0x6969)
+    held.hold(directory, b"x")
+    assert not held
+
+
+def test_closing_lets_go(directory, tmp_path):
+    """
+    Of what an operation left that came to no end.
+    """
+    (tmp_path / "x").touch()
+    os.truncate(tmp_path / "x", 16 * MIB)
+    putting = Putting(tmp_path)
+    putting.ledger.replaced.hold(directory, b"x")
+    putting.close()
+    assert not putting.ledger.replaced

@@ -41,10 +41,11 @@ class Putting:
         sync: Callable[[int], None] = os.fsync,
         together: Callable[[int, int], bool] = sync_together,
         max_open: int | None = None,
+        ledger: SpaceLedger | None = None,
         **settings: Any,
     ) -> None:
         pool = WorkPool(InlineReactor(), InlineThreads())  # type: ignore[arg-type]
-        self.ledger = SpaceLedger(settings.get("min_free", 0))
+        self.ledger = ledger or SpaceLedger(settings.get("min_free", 0))
         self.store = LocalDestination(
             Root.open(path, below, marker=settings.get("marker"), name="there"),
             WorkQueue(pool),
