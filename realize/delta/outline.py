@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Generator, Iterator
+from enum import Enum, auto
 from typing import Final
 
 from attrs import frozen
@@ -38,6 +39,16 @@ _WINDOW: Final = 64
 
 #: Groups that are compared beyond a stretch's length, at least.
 _SLACK: Final = 4
+
+
+class Wait(Enum):
+    """
+    Why :func:`early` says nothing for now: others are to have their turn, or more
+    groups have to come.
+    """
+
+    PAUSE = auto()
+    MORE = auto()
 
 
 def outline(source: Groups, present: Groups) -> Iterator[Step | Compare | None]:
@@ -89,10 +100,9 @@ def outline(source: Groups, present: Groups) -> Iterator[Step | Compare | None]:
 
 def early(
     source: Groups, present: Groups
-) -> Generator[Step | Compare | None, None, None]:
+) -> Generator[Step | Compare | Wait, None, None]:
     """
-    What can be said of the beginning while groups are still being added; None where
-    nothing more can be said for now.
+    What can be said of the beginning while groups are still being added.
 
     What is said ends with a match, and :func:`outline` goes on there.  It ends for good
     where matches go back, or where much was inserted: what it is equal to may be among
@@ -102,8 +112,10 @@ def early(
     taken = bytearray()
     begin = after = number = 0
     while True:
+        if number % BREATH == BREATH - 1:
+            yield Wait.PAUSE
         for _ in index.fill():
-            pass
+            yield Wait.PAUSE
         taken.extend(bytes(len(present) - len(taken)))
         reached = source.offset(begin) + present.end - present.offset(after)
         if number == len(source) or (
@@ -111,7 +123,7 @@ def early(
             and reached < source.offset(number + 1) + _SLACK * source.cutting.group
         ):
             # What is expected next may be among those to come.
-            yield None
+            yield Wait.MORE
             continue
         match = index.match(source[number])
         number += 1

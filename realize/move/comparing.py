@@ -32,7 +32,7 @@ from twisted.python.failure import Failure as TwistedFailure
 from realize.delta.chunks import Cutting
 from realize.delta.exchange import Signed
 from realize.delta.matching import narrow, refine
-from realize.delta.outline import early, outline
+from realize.delta.outline import Wait, early, outline
 from realize.delta.plan import (
     Compare,
     Fetch,
@@ -173,9 +173,11 @@ class Comparison:
         while self._ended is None:
             if self._differs():
                 for entry in beginning:
-                    if entry is None:
+                    if entry is Wait.MORE:
                         break
-                    if (end := self._account(entry)) > behind:
+                    if entry is Wait.PAUSE:
+                        await self._pause()
+                    elif (end := self._account(entry)) > behind:
                         yield entry
                         done = end
             yield None
@@ -185,11 +187,11 @@ class Comparison:
             self._ended.raiseException()
         if unless_same and self.same:
             return
-        for entry in outline(self._source.groups, self._present.groups):
-            if entry is None:
+        for planned in outline(self._source.groups, self._present.groups):
+            if planned is None:
                 await self._pause()
-            elif self._account(entry) > done:
-                yield entry
+            elif self._account(planned) > done:
+                yield planned
 
     def _account(self, entry: Step | Compare) -> int:
         """

@@ -345,7 +345,7 @@ class Sender:
             large.placed += next_one[1].length
             large.unanswered += 1
             self._run.line.start(self._write_slice(large, offset, *next_one))
-            if large.placed == large.item.file.size:
+            if large.placed == large.item.file.size and not large.broken:
                 self._finish(large, next_one[1].digest)
 
     def _finish(self, large: Large, digest: bytes) -> None:

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from realize.delta.chunks import Cutting
-from realize.delta.outline import early, outline
+from realize.delta.matching import BREATH
+from realize.delta.outline import Wait, early, outline
 from realize.delta.plan import Compare, Fetch, Reuse, Step
 from realize.delta.signature import SHORT_DIGEST, Groups, Signature
 from tests.delta.test_chunks import DATA, MIB
@@ -35,15 +36,16 @@ def begin_of(entry: Step | Compare) -> int:
     return entry.source[0].offset if isinstance(entry, Compare) else entry.offset
 
 
-def until_waiting(entries: Iterator[Step | Compare | None]) -> list[Step | Compare]:
+def until_waiting(entries: Iterator[Step | Compare | Wait]) -> list[Step | Compare]:
     """
     What can be said for now.
     """
-    said = []
+    said = list[Step | Compare]()
     for entry in entries:
-        if entry is None:
+        if entry is Wait.MORE:
             break
-        said.append(entry)
+        if not isinstance(entry, Wait):
+            said.append(entry)
     return said
 
 
@@ -155,3 +157,23 @@ def test_edits_are_compared_in_their_place() -> None:
     assert isinstance(compare, Compare)
     assert [span.offset // MIB for span in compare.source] == [3, 4]
     assert [span.offset // MIB for span in compare.present] == [3, 4]
+
+
+def test_many_groups_are_taken_in_with_pauses() -> None:
+    """
+    Also what was known before anybody asked.
+    """
+    groups = Groups(5000 * MIB, CUTTING), Groups(5000 * MIB, CUTTING)
+    for each in groups:
+        for page in numbered(*range(5000)):
+            each.add(page)
+    longest = since = pauses = 0
+    for entry in early(*groups):
+        if entry is Wait.MORE:
+            break
+        since = 0 if entry is Wait.PAUSE else since + 1
+        pauses += entry is Wait.PAUSE
+        longest = max(longest, since)
+    assert longest <= BREATH
+    # To take them in, and to match them.
+    assert pauses >= 2 * (5000 // BREATH)
