@@ -9,7 +9,7 @@ can be seen from it alone; :meth:`Groups.add` and :func:`check_parts` see to the
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Annotated, Final
@@ -179,35 +179,22 @@ def check_parts(signature: Signature, offset: int, length: int, most: int) -> No
 
 
 @define(eq=False)
-class Groups:
+class PartList:
     """
-    All groups of a file, by number; 24 bytes of memory each.
-
-    :ivar size: bytes in the file.
+    Consecutive parts of a file from its beginning, by number; 24 bytes of memory each.
     """
 
-    size: int
-    _cutting: Cutting
     _offsets: array[int] = field(factory=lambda: array("Q", [0]), init=False)
     _digests: bytearray = field(factory=bytearray, init=False)
 
-    def add(self, page: Signature) -> None:
+    def append(self, signature: Signature) -> None:
         """
-        Append the page that follows.
-
-        :raises ValueError: it does not follow, is empty, reaches beyond the end of the
-            file, or holds groups that are too short or too long: with groups of one
-            byte, whoever made them up could have millions compared with one.
+        Take in parts that follow.
         """
-        if not page.lengths or page.offset != self.end or page.end > self.size:
-            raise ValueError("a signature of another part of the file")
-        least, most = self._cutting.smallest_group, self._cutting.largest_group
-        cut = page.lengths if page.end < self.size else page.lengths[:-1]
-        if min(cut, default=least) < least or max(page.lengths) > most:
-            raise ValueError("a signature of groups that are none")
-        for offset, length, _ in page.parts():
+        # The digests first: whoever reads in another thread goes by the offsets.
+        self._digests += signature.digests
+        for offset, length, _ in signature.parts():
             self._offsets.append(offset + length)
-        self._digests += page.digests
 
     def __len__(self) -> int:
         """
@@ -224,9 +211,77 @@ class Groups:
     @property
     def end(self) -> int:
         """
-        How far the pages reach, in bytes.
+        How far they reach, in bytes.
         """
         return self._offsets[-1]
+
+    def offset(self, number: int) -> int:
+        """
+        Where a part begins, in bytes; for the number after the last, the end.
+        """
+        return self._offsets[number]
+
+    def __getitem__(self, number: int) -> Part:
+        """
+        Offset, length and digest of a part.
+
+        :raises IndexError: there are not that many.
+        """
+        offset = self._offsets[number]
+        first = number * SHORT_DIGEST
+        return (
+            offset,
+            self._offsets[number + 1] - offset,
+            bytes(self._digests[first : first + SHORT_DIGEST]),
+        )
+
+    def at(self, offset: int) -> int:
+        """
+        The number of the part that this byte of the file is in.
+        """
+        return bisect_right(self._offsets, offset) - 1
+
+    def between(self, offset: int, end: int) -> Signature | None:
+        """
+        The parts from *offset* to *end*; None if they are not here, or others.
+        """
+        first, last = (bisect_left(self._offsets, at) for at in (offset, end))
+        if last == len(self._offsets):
+            return None
+        ends = self._offsets[first : last + 1]
+        if (ends[0], ends[-1]) != (offset, end):
+            return None
+        lengths = [ends[number + 1] - ends[number] for number in range(last - first)]
+        digests = self._digests[first * SHORT_DIGEST : last * SHORT_DIGEST]
+        return Signature(offset, lengths, bytes(digests))
+
+
+@define(eq=False)
+class Groups(PartList):
+    """
+    All groups of a file.
+
+    :ivar size: bytes in the file.
+    """
+
+    size: int
+    _cutting: Cutting
+
+    def add(self, page: Signature) -> None:
+        """
+        Append the page that follows.
+
+        :raises ValueError: it does not follow, is empty, reaches beyond the end of the
+            file, or holds groups that are too short or too long: with groups of one
+            byte, whoever made them up could have millions compared with one.
+        """
+        if not page.lengths or page.offset != self.end or page.end > self.size:
+            raise ValueError("a signature of another part of the file")
+        least, most = self._cutting.smallest_group, self._cutting.largest_group
+        cut = page.lengths if page.end < self.size else page.lengths[:-1]
+        if min(cut, default=least) < least or max(page.lengths) > most:
+            raise ValueError("a signature of groups that are none")
+        self.append(page)
 
     @property
     def complete(self) -> bool:
@@ -241,29 +296,3 @@ class Groups:
         How the file was cut.
         """
         return self._cutting
-
-    def offset(self, number: int) -> int:
-        """
-        Where a group begins, in bytes; for the number after the last, the end.
-        """
-        return self._offsets[number]
-
-    def __getitem__(self, number: int) -> Part:
-        """
-        Offset, length and digest of a group.
-
-        :raises IndexError: there are not that many.
-        """
-        offset = self._offsets[number]
-        first = number * SHORT_DIGEST
-        return (
-            offset,
-            self._offsets[number + 1] - offset,
-            bytes(self._digests[first : first + SHORT_DIGEST]),
-        )
-
-    def at(self, offset: int) -> int:
-        """
-        The number of the group that this byte of the file is in.
-        """
-        return bisect_right(self._offsets, offset) - 1

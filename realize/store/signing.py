@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import os
 import threading
-from array import array
-from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -25,9 +23,8 @@ from twisted.internet.defer import CancelledError
 
 from realize.delta.chunks import LARGEST_FILE, Cutting
 from realize.delta.exchange import PAGE, Sign, Signed
-from realize.delta.plan import Span
 from realize.delta.signature import (
-    SHORT_DIGEST,
+    PartList,
     Signature,
     pages_of,
     sign_blocks,
@@ -100,42 +97,17 @@ def opening_present(root: Root) -> Opening:
     return opening
 
 
-@define(eq=False)
-class _Blocks:
+class _Blocks(PartList):
     """
     The blocks of the first groups of a file.
     """
-
-    _offsets: array[int] = field(factory=lambda: array("Q", [0]))
-    _digests: bytearray = field(factory=bytearray)
-
-    def __len__(self) -> int:
-        return len(self._offsets) - 1
 
     def add(self, group: Signature) -> None:
         """
         Remember a group, unless some before it were not.
         """
-        if group.offset != self._offsets[-1] or len(self) >= MAX_BLOCKS:
-            return
-        for offset, length, _ in group.parts():
-            self._offsets.append(offset + length)
-        self._digests += group.digests
-
-    def of(self, span: Span) -> Signature | None:
-        """
-        The blocks of a part of the file; None if they are not remembered.
-        """
-        end = span.offset + span.length
-        first, last = (bisect_left(self._offsets, at) for at in (span.offset, end))
-        if last == len(self._offsets):
-            return None
-        ends = self._offsets[first : last + 1]
-        if (ends[0], ends[-1]) != (span.offset, end):
-            return None
-        lengths = [ends[number + 1] - ends[number] for number in range(last - first)]
-        digests = self._digests[first * SHORT_DIGEST : last * SHORT_DIGEST]
-        return Signature(span.offset, lengths, bytes(digests))
+        if group.offset == self.end and len(self) < MAX_BLOCKS:
+            self.append(group)
 
 
 @define(eq=False)
@@ -281,7 +253,10 @@ class Signer:
         known = _Blocks()
         if begun and (begun.version, begun.cutting) == (wanted.version, wanted.cutting):
             known = begun.blocks
-        found = {span: known.of(span) for span in wanted.spans}
+        found = {
+            span: known.between(span.offset, span.offset + span.length)
+            for span in wanted.spans
+        }
         missing = [span for span, signature in found.items() if signature is None]
         if missing:
             with self._opening(wanted) as fd:
