@@ -38,23 +38,19 @@ def narrow(
     :param source: the blocks of each of its groups, in order.
     :param present: the blocks of each present group, in order.
     """
-    parts = [part for signature in present for part in signature.parts()]
-    yield None
-    index = Index(parts)
-    yield from index.fill()
+    parts: list[Part] = []
     found: set[bytes] = set()
     left: list[Span] = []
-    for part in _with_pauses(source):
-        if part is None:
+    for matched in _match(source, present, parts):
+        if matched is None:
             yield None
             continue
-        offset, length, digest = part
-        match = index.match(part)
-        if match < 0:
+        (offset, length, digest), at = matched
+        if at is None:
             _add_block(left, offset, length, cutting)
         else:
             found.add(digest)
-            yield Reuse(offset, length, parts[match][0])
+            yield Reuse(offset, length, at)
     yield None
     others: list[Span] = []
     for offset, length, digest in parts:
@@ -93,7 +89,23 @@ def refine(
     :param source: the chunks of each of its stretches, in order.
     :param present: the chunks of each present stretch.
     """
-    parts: list[Part] = []
+    for matched in _match(source, present, []):
+        if matched is None:
+            yield None
+            continue
+        (offset, length, _), at = matched
+        yield Fetch(offset, length) if at is None else Reuse(offset, length, at)
+
+
+def _match(
+    source: Iterable[Signature], present: Iterable[Signature], parts: list[Part]
+) -> Iterator[tuple[Part, int | None] | None]:
+    """
+    Each part of the new version, and where the present one has an equal one; None is a
+    pause.
+
+    :param parts: is filled with those of the present version first.
+    """
     for part in _with_pauses(present):
         if part is None:
             yield None
@@ -105,12 +117,8 @@ def refine(
         if part is None:
             yield None
             continue
-        offset, length, _ = part
         match = index.match(part)
-        if match < 0:
-            yield Fetch(offset, length)
-        else:
-            yield Reuse(offset, length, parts[match][0])
+        yield part, (parts[match][0] if match >= 0 else None)
 
 
 def _with_pauses(signatures: Iterable[Signature]) -> Iterator[Part | None]:

@@ -66,7 +66,6 @@ IN_VAIN: Final = 256 * 1024 * 1024
 class Comparison:
     """
     One file.
-
     """
 
     _source: End
@@ -77,8 +76,8 @@ class Comparison:
     #: Bytes whose chunks were compared, and bytes that were found.
     _compared: int = 0
     _found: int = 0
-    #: How signing ended; None while it goes on.
-    _ended: TwistedFailure | bool | None = None
+    #: Whether signing has ended, and how if that was a failure.
+    _ended: TwistedFailure | bool = False
     #: Whether pages have come that were not looked at, and who waits for some.
     _told: bool = False
     _waiting: Deferred[None] | None = None
@@ -170,7 +169,7 @@ class Comparison:
         """
         beginning = early(self._source.groups, self._present.groups)
         done = behind
-        while self._ended is None:
+        while not self._ended:
             if self._differs():
                 for entry in beginning:
                     if entry is Wait.MORE:
