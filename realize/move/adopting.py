@@ -10,7 +10,6 @@ from typing import Final
 from attrs import define
 
 from realize.errors import (
-    DiskError,
     NoSuchFile,
     NotSettled,
     OtherFileSystem,
@@ -95,23 +94,17 @@ class Adopter:
             else:
                 run.refuse([(item, result)], _side_of(result))
         if adopted:
-            await self._end(adopted)
+            await run.succeed(adopted, self._receipts_of(adopted), "destination")
             if self._prune is not None:
                 await self._prune(adopted)
         return []
 
-    async def _end(self, adopted: list[Item]) -> None:
+    async def _receipts_of(self, adopted: list[Item]) -> None:
         """
         With a rename a file is final and gone in one: both receipts come after it.
         """
-        try:
-            await self._receipts.final(adopted)
-            await self._receipts.removed(adopted)
-        except DiskError as error:
-            why = DiskError(f"it is at its destination, but {error}")
-            self._run.refuse_all(adopted, why, "destination")
-        else:
-            self._run.tally.succeeded(adopted, self._run.clock.seconds())
+        await self._receipts.final(adopted)
+        await self._receipts.removed(adopted)
 
 
 def _side_of(failure: Failure) -> Side:

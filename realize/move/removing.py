@@ -18,7 +18,6 @@ from attrs import define, field
 
 from realize.errors import (
     DigestMismatch,
-    DiskError,
     PeerError,
     SameFile,
     SourceChanged,
@@ -210,14 +209,8 @@ class Remover:
         for item in items:
             self.pending.pop(item.file.path, None)
             self._left_over.discard(item.file.path)
-        try:
-            if items:
-                await self._receipts.removed(items)
-        except DiskError as error:
-            why = DiskError(f"it is at its destination, but {error}")
-            self._run.refuse_all(items, why, "source")
-        else:
-            self._run.tally.succeeded(items, self._run.clock.seconds())
+        if items:
+            await self._run.succeed(items, self._receipts.removed(items), "source")
 
     def _give_up(
         self,

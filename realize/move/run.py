@@ -4,12 +4,12 @@ What the steps of one run share.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 
-from realize.errors import DirectoryGone, PeerError
+from realize.errors import DirectoryGone, DiskError, PeerError
 from realize.model import Digests, Failure, Prefix
 from realize.move.line import Line
 from realize.move.outcome import Side
@@ -58,6 +58,22 @@ class Run:
         """
         failure = Failure.of(error)
         self.refuse([(item, failure) for item in items], side)
+
+    async def succeed(
+        self, items: Sequence[Item], receipts: Awaitable[None], side: Side
+    ) -> None:
+        """
+        Files are safe and gone from the source, which has to be put down in writing.
+
+        :param side: the end at fault if that fails.
+        """
+        try:
+            await receipts
+        except DiskError as error:
+            why = DiskError(f"it is at its destination, but {error}")
+            self.refuse_all(items, why, side)
+        else:
+            self.tally.succeeded(items, self.clock.seconds())
 
     async def digests(
         self, items: Sequence[Item], prefixes: Sequence[Prefix]
