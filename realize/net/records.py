@@ -13,9 +13,8 @@ and the gathering of small writes are Twisted's.
 pyOpenSSL's own calls allocate and copy each time, which takes as long as the
 cryptography.  So :class:`_Direct` calls OpenSSL itself: it decrypts into memory that is
 there already, from where the bytes were received, and reads what was encrypted into
-one buffer for all connections.  What
-a result that is no number of bytes means is left to pyOpenSSL.  Where pyOpenSSL is not
-made as that expects, :class:`_Documented` it is.
+one buffer for all connections.  What a result that is no number of bytes means is left
+to pyOpenSSL.  Where pyOpenSSL is not made as that expects, :class:`_Documented` it is.
 
 A protocol can say where bytes are to go: :class:`Roomy`.
 """
@@ -185,8 +184,9 @@ def engine() -> Engine:
     tls = SSL.Connection(SSL.Context(SSL.TLS_METHOD))
     tls.set_connect_state()
     try:
-        if _works(_Direct(), tls):
-            return _Direct()
+        direct = _Direct()
+        if _works(direct, tls):
+            return direct
     except (ImportError, AttributeError, TypeError):
         pass
     return _Documented()
