@@ -26,6 +26,22 @@ def world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
 
 
 @pytest.fixture
+def controlled(world: World) -> None:
+    """
+    ``me`` may control ``nas``.
+    """
+    world.allow_control()
+
+
+@pytest.fixture
+def source_folder(world: World) -> None:
+    """
+    There is an empty folder to move from.
+    """
+    (world.folder / "source").mkdir()
+
+
+@pytest.fixture
 def metrics_port(world: World) -> int:
     """
     Where the daemon of ``nas``, which runs, has its metrics.

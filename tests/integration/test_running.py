@@ -19,16 +19,7 @@ from tests.support.programs import World
 from tests.support.requirements import find_program, needs
 from tests.support.running import begin_slow_move, tell
 
-
-@pytest.fixture
-def world(world: World) -> World:
-    """
-    Two daemons that are not started yet; ``me`` may control ``nas``.
-    """
-    world.allow_control()
-    (world.folder / "source").mkdir()
-    return world
-
+pytestmark = pytest.mark.usefixtures("controlled", "source_folder")
 
 DEPLOYMENT = Path(__file__).parents[2] / "docs" / "deployment.md"
 

@@ -25,14 +25,7 @@ from tests.support.running import begin_slow_move, tell
 UNITS = Path(__file__).parents[2] / "deploy" / "systemd"
 
 
-@pytest.fixture
-def world(world: World) -> World:
-    """
-    Two daemons that are not started yet; ``me`` may control ``nas``.
-    """
-    world.allow_control()
-    (world.folder / "source").mkdir()
-    return world
+pytestmark = pytest.mark.usefixtures("controlled", "source_folder")
 
 
 @define

@@ -25,13 +25,7 @@ from tests.support.relay import Relay
 K, M = 1024, 1024 * 1024
 
 
-@pytest.fixture
-def world(world: World) -> World:
-    """
-    A daemon whose client may control it, behind a relay.
-    """
-    world.allow_control()
-    return world
+pytestmark = pytest.mark.usefixtures("controlled")
 
 
 @pytest.fixture

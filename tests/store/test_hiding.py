@@ -17,18 +17,9 @@ from realize.store.identity import STEP_NS
 from realize.store.listing import Walk
 from realize.store.removal import Remover
 from realize.store.root import Root
+from tests.support.changing import append, overwrite, truncate
 from tests.support.files import as_nobody, descriptors, names_below
-from tests.support.removing import (
-    CONTENT,
-    Meddling,
-    Warnings,
-    append,
-    one,
-    overwrite,
-    removal,
-    step,
-    truncate,
-)
+from tests.support.removing import CONTENT, Meddling, Warnings, one, removal, step
 from tests.support.requirements import needs
 
 

@@ -27,6 +27,7 @@ from realize.model import PREFIX_STEP, Digests, Extent, Failure, Prefix, Range
 from realize.store.identity import STEP_NS, Guard
 from realize.store.reading import MAX_MARKS, MAX_OPEN, Reader, _OpenFile
 from realize.store.root import Root
+from tests.support.changing import append, overwrite, replace, truncate
 from tests.support.files import as_nobody, identity_at, in_a_minute
 from tests.support.requirements import needs
 
@@ -220,42 +221,6 @@ def test_unreadable(public, guard):
 
 
 # -- every moment at which a file may change
-
-
-def append(path):
-    """
-    Somebody goes on writing.
-    """
-    with path.open("ab") as file:
-        file.write(b"!")
-
-
-def overwrite(path):
-    """
-    The same length, other bytes, and the old time of modification.
-    """
-    status = path.stat()
-    with path.open("r+b") as file:
-        file.write(b"?")
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-
-
-def truncate(path):
-    """
-    Shorter.
-    """
-    os.truncate(path, 10)
-
-
-def replace(path):
-    """
-    Another file of the same size and time.
-    """
-    status = path.stat()
-    other = path.with_name("other")
-    other.write_bytes(bytes(status.st_size))
-    os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
-    other.replace(path)
 
 
 def delete(path):

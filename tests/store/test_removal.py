@@ -10,17 +10,9 @@ import pytest
 
 from realize.errors import BadRequest, PeerError, SourceChanged, StillOpen, UnsafePath
 from realize.model import Failure, Removal, Removed
+from tests.support.changing import append, overwrite, replace, truncate
 from tests.support.files import descriptors, names_below
-from tests.support.removing import (
-    CONTENT,
-    append,
-    one,
-    overwrite,
-    removal,
-    replace,
-    step,
-    truncate,
-)
+from tests.support.removing import CONTENT, one, removal, step
 
 
 def test_removes(tree, remover):

@@ -17,16 +17,9 @@ from realize.model import Removed
 from realize.store.identity import Guard
 from realize.store.removal import Remover
 from realize.store.root import Root
+from tests.support.changing import truncate
 from tests.support.files import as_nobody, in_a_minute, names_below
-from tests.support.removing import (
-    CONTENT,
-    Meddling,
-    Warnings,
-    one,
-    removal,
-    step,
-    truncate,
-)
+from tests.support.removing import CONTENT, Meddling, Warnings, one, removal, step
 from tests.support.requirements import needs
 
 

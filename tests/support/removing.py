@@ -80,39 +80,3 @@ def step(item, word):
     Another step of the same removal.
     """
     return Removal(item.path, item.identity, item.digest, word)
-
-
-def append(path):
-    """
-    Somebody goes on writing.
-    """
-    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK)
-    os.write(fd, b"!")
-    os.close(fd)
-
-
-def overwrite(path):
-    """
-    The same length, and the old time of modification.
-    """
-    status = path.stat()
-    path.write_bytes(CONTENT[::-1])
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-
-
-def truncate(path):
-    """
-    Shorter.
-    """
-    os.truncate(path, 3)
-
-
-def replace(path):
-    """
-    Another file of the same size and time.
-    """
-    status = path.stat()
-    other = path.with_name("other")
-    other.write_bytes(CONTENT[::-1])
-    os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
-    other.replace(path)
