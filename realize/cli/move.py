@@ -19,12 +19,13 @@ from realize.cli.log import LogChoice, LogStream
 from realize.cli.metrics_options import MetricsChoice, metered
 from realize.cli.options import configured, duration, private_key_path, read_config
 from realize.cli.outputs import JsonOutput, LoggedOutput, Output, QuietOutput
+from realize.cli.selection_options import SelectingCommand, selecting
 from realize.cli.terminal import Stream
 from realize.cli.throttle_options import ThrottleChoice, throttled
 from realize.config import Config
 from realize.errors import ConfigError, RealizeError
-from realize.move.excludes import Excludes
 from realize.move.outcome import MoveSettings
+from realize.move.selection import Selection
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -50,16 +51,9 @@ USUAL_LEVELS: Final = {"quiet": "error", "log": "info"}
 TOLD: Final = frozenset({"file-failed", "file-stays", "connection-lost", "move-failed"})
 
 
-def _excludes(
-    ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
-) -> Excludes | None:
-    try:
-        return Excludes.parse(value) if value else None
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-
-
-@click.command(short_help="Move files: verified, durable, resumable.")
+@click.command(
+    cls=SelectingCommand, short_help="Move files: verified, durable, resumable."
+)
 @click.argument("src")
 @click.argument("dst")
 @click.option(
@@ -68,14 +62,7 @@ def _excludes(
     is_flag=True,
     help="List what would become of each file, and change nothing.",
 )
-@click.option(
-    "--exclude",
-    metavar="GLOB",
-    multiple=True,
-    callback=_excludes,
-    help="Leave these files out, as in .gitignore: '*.tmp', 'cache/', '/a/**/b'.  "
-    "May be given several times.",
-)
+@selecting
 @click.option(
     "--settle",
     metavar="DURATION",
@@ -128,13 +115,13 @@ def command(
     src: str,
     dst: str,
     dry_run: bool,
-    exclude: Excludes | None,
     settle: float | None,
     max_duration: float,
     remove_directories: bool,
     compress: Mode,
     output: str,
     audit_log: str | None,
+    selection: Selection,
     metrics: MetricsChoice,
     throttle: ThrottleChoice,
     config: str | None,
@@ -159,7 +146,7 @@ def command(
     remote = any(isinstance(place, PeerPlace) for place in (source, destination))
     key = private_key_path(privkey, loaded, file) if remote else None
     settings = MoveSettings(
-        excludes=exclude,
+        selection=selection,
         settle=settle or 0.0,
         remove_directories=remove_directories,
         dry_run=dry_run,

@@ -266,6 +266,7 @@ class JsonOutput(StreamOutput):
                 "file_bytes": totals.file_bytes,
                 "notices": totals.notices,
                 "excluded": totals.excluded,
+                "system": totals.system,
                 "left": totals.left,
                 "sent": totals.sent,
                 "kept": totals.kept,

@@ -171,6 +171,11 @@ def summary(result: Result) -> Iterator[str]:
             found.append(count(number, *_NOTICES[kind]))
     if totals.excluded:
         others.append(f"{totals.excluded:,} excluded")
+    if totals.system:
+        others.append(
+            f"{totals.system:,} in lost+found, snapshots or trash "
+            "(--system-directories moves them too)"
+        )
     if others:
         yield f"  Stays at the source: {', '.join(others)}."
     if besides:

@@ -14,10 +14,11 @@ from typing import Final
 
 from attrs import define, field
 
-from realize.model import MAX_BATCH, Directory, File, Page
+from realize.model import MAX_BATCH, Directory, File, Notice, Page
 from realize.move.line import MAX_NAMES
 from realize.move.outcome import MoveSettings
 from realize.move.run import Run
+from realize.move.selection import Selection
 from realize.move.tally import Item
 from realize.move.window import LARGEST_SLICE
 from realize.paths import parent_of
@@ -104,7 +105,8 @@ class Lister:
         self._cursor = page.next
         self._largest_page = max(self._largest_page, len(page.files))
         for notice in page.notices:
-            self._run.tally.noticed(notice)
+            if not self._leaves_out(notice):
+                self._run.tally.noticed(notice)
         files = self._wanted(page)
         directories = {entry.path: entry for entry in page.directories}
         large = [file for file in files if file.size > LARGEST_SLICE]
@@ -122,16 +124,38 @@ class Lister:
         The files of a page that are to be moved.
         """
         files = page.files
-        excludes, refused = self._settings.excludes, self._run.tally.refused
-        if excludes is not None:
-            files = [file for file in files if not excludes.match(file.path)]
-            self._run.tally.totals.excluded += len(page.files) - len(files)
+        selection, refused = self._settings.selection, self._run.tally.refused
+        if selection is not None:
+            files = [file for file in files if selection.takes(file, page.now_ns)]
+            if len(files) < len(page.files):
+                self._count_left_out(selection, page, len(page.files) - len(files))
         if refused:
             files = [file for file in files if file.path not in refused]
         self._run.tally.listed(files)
         if self._settings.settle > 0:
             files = self._settled(files, page.now_ns)
         return files
+
+    def _count_left_out(self, selection: Selection, page: Page, count: int) -> None:
+        system = sum(selection.leaves_out_as_system(file.path) for file in page.files)
+        totals = self._run.tally.totals
+        totals.system += system
+        totals.excluded += count - system
+
+    def _leaves_out(self, notice: Notice) -> bool:
+        """
+        Whether a notice is of something that the user does not want to be moved.
+        """
+        selection = self._settings.selection
+        if selection is None:
+            return False
+        # Whether it is a directory is not known: globs that match only those count.
+        place = notice.path + b"/"
+        if not (selection.leaves_out(notice.path) or selection.leaves_out(place)):
+            return False
+        if selection.leaves_out_as_system(place):
+            self._run.tally.totals.system += 1
+        return True
 
     def _settled(self, files: list[File], now_ns: int) -> list[File]:
         """

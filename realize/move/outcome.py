@@ -10,7 +10,7 @@ from typing import Final, Literal, Protocol, get_args
 from attrs import define, field, frozen
 
 from realize.model import File, Notice, NoticeKind
-from realize.move.excludes import Excludes
+from realize.move.selection import Selection
 
 #: ``moved`` (to a new name), ``replaced`` (an old file gave way), ``present`` (it was
 #: there already, with the same content) and ``renamed`` (inside one file system) are
@@ -74,7 +74,9 @@ class Totals:
     :ivar listed: files found so far that are to be moved.
     :ivar listed_bytes: their sizes, in bytes.
     :ivar complete: whether the listing has come to its end.
-    :ivar excluded: files that globs left out.
+    :ivar excluded: files that the user left out.
+    :ivar system: files and directories left out because systems keep them for
+        themselves.
     :ivar files: outcomes, by kind.
     :ivar file_bytes: sizes of those files, by kind, in bytes.
     :ivar notices: what else was found, by kind.
@@ -88,6 +90,7 @@ class Totals:
     listed_bytes: int = 0
     complete: bool = False
     excluded: int = 0
+    system: int = 0
     files: dict[Kind, int] = field(factory=_none_of_each_kind)
     file_bytes: dict[Kind, int] = field(factory=_none_of_each_kind)
     notices: dict[NoticeKind, int] = field(factory=_none_of_each_notice)
@@ -191,7 +194,7 @@ class MoveSettings:
     """
     What a user can ask of a move.
 
-    :ivar excludes: files to leave out.
+    :ivar selection: what of the source is moved; None for everything.
     :ivar settle: seconds that a file must not have changed for; younger ones, and
         those that will be younger in that time, are deferred.
     :ivar remove_directories: whether source directories that the move empties go.
@@ -201,7 +204,7 @@ class MoveSettings:
         early; a page may exceed it if it is larger.
     """
 
-    excludes: Excludes | None = None
+    selection: Selection | None = None
     settle: float = 0.0
     remove_directories: bool = False
     dry_run: bool = False

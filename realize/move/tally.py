@@ -156,7 +156,7 @@ class Tally:
         totals = self.totals
         self.refused.sort()
         totals.complete = False
-        totals.excluded = 0
+        totals.excluded = totals.system = 0
         totals.listed = totals.ended + len(waiting)
         totals.listed_bytes = totals.ended_bytes + sum(
             item.file.size for item in waiting

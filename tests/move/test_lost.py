@@ -8,9 +8,8 @@ import pytest
 
 from realize.errors import DiskError, PeerGone
 from realize.model import Notice
-from realize.move.excludes import Excludes
 from realize.move.outcome import MoveSettings
-from tests.support.moving import Scene
+from tests.support.moving import Scene, without
 
 BIG = bytes(range(256)) * (20 * 1024)
 
@@ -130,7 +129,7 @@ def test_what_failed_or_was_deferred_is_not_tried_again() -> None:
     """
     Nor are notices given twice, or excluded files counted twice.
     """
-    scene = Scene(MoveSettings(excludes=Excludes.parse(["*.tmp"])), page_size=2)
+    scene = Scene(MoveSettings(selection=without("*.tmp")), page_size=2)
     for path in (b"fails", b"open", b"x.tmp", b"later"):
         scene.here.put(path, b"x")
     scene.here.files[b"open"].writers = 1

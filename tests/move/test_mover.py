@@ -8,10 +8,9 @@ import pytest
 from blake3 import blake3
 
 from realize.model import Finish, Finished, Notice
-from realize.move.excludes import Excludes
 from realize.move.outcome import MoveSettings
 from tests.support.memory.disk import NOW_NS
-from tests.support.moving import Scene
+from tests.support.moving import Scene, without
 
 #: Large enough for several slices.
 BIG = bytes(range(256)) * (20 * 1024)
@@ -74,7 +73,7 @@ def test_directories_of_excluded_files_are_not_made() -> None:
     """
     Only directories above files that are moved are created.
     """
-    scene = Scene(MoveSettings(excludes=Excludes.parse(["*.tmp"])))
+    scene = Scene(MoveSettings(selection=without("*.tmp")))
     scene.here.put(b"a/x.tmp", b"x")
     scene.here.put(b"b/y", b"y")
     scene.run()

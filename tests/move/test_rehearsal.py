@@ -9,10 +9,9 @@ import copy
 import pytest
 
 from realize.errors import Busy, DirectoryGone, DiskError, PeerGone
-from realize.move.excludes import Excludes
 from realize.move.outcome import MoveSettings
 from tests.support.memory.disk import NOW_NS
-from tests.support.moving import Scene
+from tests.support.moving import Scene, without
 
 BIG = bytes(range(256)) * (20 * 1024)
 
@@ -28,7 +27,7 @@ def test_every_kind() -> None:
     """
     Moved, replaced, present, deferred and refused, each as a real run would say.
     """
-    scene = rehearsal(excludes=Excludes.parse(["*.tmp"]), settle=30.0)
+    scene = rehearsal(selection=without("*.tmp"), settle=30.0)
     for path in (b"new", b"longer", b"differs", b"open", b"x.tmp", b"blocked", b"held"):
         scene.here.put(path, b"content")
     scene.here.put(b"same", BIG)

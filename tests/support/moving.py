@@ -16,6 +16,7 @@ from twisted.python.failure import Failure as TwistedFailure
 from realize.model import File, Notice
 from realize.move.mover import Mover
 from realize.move.outcome import MoveSettings, Outcome
+from realize.move.selection import Selection, rule_lists
 from tests.support.memory.destination import MemoryDestination
 from tests.support.memory.disk import Disk
 from tests.support.memory.link import Link
@@ -23,6 +24,11 @@ from tests.support.memory.source import MemorySource
 from tests.support.memory.trouble import Trouble
 
 T = TypeVar("T")
+
+
+def without(glob: str) -> Selection:
+    """All files but those of a glob."""
+    return Selection(lists=rule_lists([("exclude", glob)]))
 
 
 def drive(
