@@ -28,6 +28,7 @@ class Exit(IntEnum):
     :cvar DEFERRED: some files were left for a later run, none failed.
     :cvar TIME_UP: ``--max-duration`` was exceeded.
     :cvar NOT_PUSHED: everything was moved, but the metrics could not be pushed.
+    :cvar HOOK_FAILED: everything was moved, but ``--on-moved`` failed.
     :cvar INTERRUPTED: stopped by a signal.
     """
 
@@ -38,6 +39,7 @@ class Exit(IntEnum):
     DEFERRED = 4
     TIME_UP = 11
     NOT_PUSHED = 12
+    HOOK_FAILED = 13
     INTERRUPTED = 20
 
 

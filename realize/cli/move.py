@@ -9,12 +9,13 @@ import resource
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 import click
 
 from realize.cli.endpoints import PeerPlace, is_remote, parse_place
 from realize.cli.exits import Exit, exit_for
+from realize.cli.hook import Form, HookChoice
 from realize.cli.log import LogChoice, LogStream
 from realize.cli.metrics_options import MetricsChoice, metered
 from realize.cli.options import configured, duration, private_key_path, read_config
@@ -106,6 +107,27 @@ TOLD: Final = frozenset({"file-failed", "file-stays", "connection-lost", "move-f
     help="Append a line of JSON for each file that becomes final, before its source "
     "goes, and one when it has gone.",
 )
+@click.option(
+    "--on-moved",
+    metavar="COMMAND",
+    help="Run this with each batch of files that were moved, their names on its "
+    "standard input.",
+)
+@click.option(
+    "--on-moved-input",
+    type=click.Choice(get_args(Form)),
+    default="names",
+    show_default=True,
+    help="Null-terminated names, or a line of JSON for each file.",
+)
+@click.option(
+    "--on-moved-timeout",
+    metavar="DURATION",
+    default="60s",
+    show_default=True,
+    callback=duration,
+    help="Kill it if one batch takes longer.",
+)
 @throttled
 @metered
 @configured
@@ -122,6 +144,9 @@ def command(
     output: str,
     audit_log: str | None,
     selection: Selection,
+    on_moved: str | None,
+    on_moved_input: Form,
+    on_moved_timeout: float,
     metrics: MetricsChoice,
     throttle: ThrottleChoice,
     config: str | None,
@@ -143,6 +168,11 @@ def command(
     destination = parse_place(dst, "DST", loaded.peers)
     if not max_duration:
         raise ConfigError("--max-duration: must be more than zero")
+    if not on_moved_timeout:
+        raise ConfigError("--on-moved-timeout: must be more than zero")
+    hook = HookChoice()
+    if on_moved is not None:
+        hook = HookChoice.parse(on_moved, on_moved_input, on_moved_timeout)
     remote = any(isinstance(place, PeerPlace) for place in (source, destination))
     key = private_key_path(privkey, loaded, file) if remote else None
     settings = MoveSettings(
@@ -203,6 +233,7 @@ def command(
                 throttling,
                 metering,
                 receipts,
+                hook,
             )
         except RealizeError as error:
             ended = exit_for(error)

@@ -13,6 +13,7 @@ from twisted.internet.error import ConnectingCancelledError
 from txaio.tx import make_logger
 
 from realize.cli.exits import Exit, exit_after, exit_for
+from realize.cli.hook import HookChoice, MovedHook
 from realize.cli.local_control import LocalControl
 from realize.cli.move_log import MoveLog
 from realize.cli.opening import Opener
@@ -137,6 +138,7 @@ async def run_move(
     throttling: Throttling,
     metering: Metering | None = None,
     receipts: Receipts = NO_RECEIPTS,
+    hook_choice: HookChoice | None = None,
 ) -> Exit:
     """
     Move, tell *output* how it goes, and return the exit status.
@@ -145,6 +147,7 @@ async def run_move(
     :param throttling: the limits of the move, which can be changed from outside.
     :param metering: keeps and delivers metrics of this run, if they are wanted.
     :param receipts: writes down what is safe before its source goes.
+    :param hook_choice: what to run with the files that were moved.
     """
     move_log = MoveLog(opener.ends, opener.peer, opener.session)
     attempts = Attempts(output, None if settings.dry_run else move_log, metering)
@@ -153,6 +156,11 @@ async def run_move(
         observers.append(move_log)
     if metering is not None:
         observers.append(metering.observer)
+    hook = None
+    if hook_choice is not None and hook_choice.words and not settings.dry_run:
+        ends = opener.ends
+        hook = MovedHook(reactor, hook_choice, ends.source, ends.destination)
+        observers.append(hook)
     mover = Mover(settings, reactor, Observers(observers), receipts)
     running = _Running(
         Retry(mover, opener.open, reactor, random.random, attempts), attempts, reactor
@@ -191,6 +199,9 @@ async def run_move(
         MOVE_FAILED.log(Attempts.log, reason=error)
         if not isinstance(output, LoggedOutput):
             output.say(error)
+    if hook is not None and (unhooked := await hook.finish()):
+        output.say(unhooked)
+        status = Exit.HOOK_FAILED if status == Exit.MOVED else status
     seconds = reactor.seconds() - began
     if metering is not None:
         status, undelivered = await metering.finish(status, seconds)
