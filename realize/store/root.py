@@ -34,6 +34,7 @@ from realize.errors import (
 )
 from realize.model import Place
 from realize.paths import RelativePath, join, parent_of, printable
+from realize.store.filesystem import FileSystem
 from realize.store.kept import DirectoriesInTurn, DirectoryUse, KeptDirectories
 
 #: How a directory is opened, below a held descriptor.
@@ -93,6 +94,7 @@ class Root:
         self._marker = marker
         self._kept = KeptDirectories(self._open, self._find)
         self._lock = threading.Lock()
+        self._filesystems: dict[int, FileSystem] = {}
 
     @classmethod
     def open(
@@ -207,6 +209,26 @@ class Root:
                 fd = self._replace(fd, os.open(name, OPEN_DIRECTORY, dir_fd=fd))
         finally:
             os.close(fd)
+
+    def filesystem(self, directory: int) -> FileSystem:
+        """
+        What may be believed of the file system of an open directory.
+
+        :raises OSError: it cannot be looked at.
+        """
+        device = os.fstat(directory).st_dev
+        return self.filesystem_of(device, directory).in_directory(directory)
+
+    def filesystem_of(self, device: int, fd: int) -> FileSystem:
+        """
+        The same of any open file, whose device is known; *folds* is left open.
+
+        A tree may cross mounts: what is known is known by device.
+        """
+        known = self._filesystems.get(device)
+        if known is None:
+            known = self._filesystems[device] = FileSystem.of(fd)
+        return known
 
     def free(self) -> int:
         """
