@@ -201,6 +201,7 @@ def start_sshd(setup: Setup) -> int:
     (scratch / "sshd.conf").write_text(
         f"ListenAddress 127.0.0.1:{port}\nHostKey {scratch}/host\nPidFile none\n"
         f"AuthorizedKeysFile {scratch}/user.pub\nStrictModes no\nUsePAM no\n"
+        "PermitUserRC no\nPrintMotd no\n"
         "PermitRootLogin prohibit-password\nSubsystem sftp internal-sftp\n"
     )
     words = [str(find("sshd")), "-D", "-e", "-f", str(scratch / "sshd.conf")]

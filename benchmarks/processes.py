@@ -64,10 +64,12 @@ def free_port() -> int:
 
 def environment(more: Mapping[str, str]) -> dict[str, str]:
     """
-    What programs are started with: nothing of the user's own settings.
+    What programs are started with: nothing of the user's own settings, and no home
+    where any could be found or left.
     """
-    kept = ("PATH", "HOME", "LANG", "TMPDIR")
-    return {name: os.environ[name] for name in kept if name in os.environ} | dict(more)
+    kept = {name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ}
+    fixed = {"HOME": "/dev/null", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+    return kept | fixed | dict(more)
 
 
 class Ended(msgspec.Struct, frozen=True):

@@ -1,5 +1,6 @@
 """
-Rules for all tests: what may be skipped, and where; and what has to run alone.
+Rules for all tests: what may be skipped, and where; what has to run alone; and that
+nothing comes in from around them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.requirements import missing
+from tests.support.surroundings import settle
 
 #: Set by ``.ci/run`` in CI, where everything that a test needs has been installed.
 NO_SKIPS = "REALIZE_NO_SKIPS"
@@ -23,6 +25,15 @@ TOLD = "told"
 #: What all processes of a test run hold while they run a test: together, or alone.
 #: A file that is there anyway.
 LOCK = Path(__file__)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure() -> None:
+    """
+    Before the first test module is imported; after pytest has looked for the variables
+    that say how it is to report.
+    """
+    settle()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -128,7 +128,13 @@ def test_interrupting_leaves_a_clean_screen(world: World, tmp_path: Path) -> Non
     """
     As a person sees it: what was echoed and drawn has not mixed.
     """
-    tmux = [find_program("tmux"), "-S", str(tmp_path / "tmux.socket")]
+    tmux = [
+        find_program("tmux"),
+        "-f",
+        "/dev/null",
+        "-S",
+        str(tmp_path / "tmux.socket"),
+    ]
 
     def screen() -> str:
         return subprocess.run(

@@ -29,6 +29,8 @@ def pushgateway(tmp_path: Path) -> Iterator[int]:
         [
             str(find_program("prometheus-pushgateway")),
             f"--web.listen-address=127.0.0.1:{port}",
+            # Debian's default is a file of the system's, with what was pushed before.
+            "--persistence.file=",
         ],
         cwd=tmp_path,
         stdout=subprocess.DEVNULL,

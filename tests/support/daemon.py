@@ -37,12 +37,12 @@ def twistd(
     Run ``twistd realized`` until it has ended or gone into the background.
 
     :param directory: working directory; the log and the pid file go there.
-    :param environ: variables beside the few that every program needs.
+    :param environ: variables beside those that all tests have.
     """
     return subprocess.run(
         command_line(directory, arguments, nodaemon),
         cwd=directory,
-        env=environment(environ or {}),
+        env={**os.environ, **(environ or {})},
         text=True,
         capture_output=True,
         timeout=PATIENCE,
@@ -58,18 +58,6 @@ def command_line(
     """
     files = ["--pidfile", f"{directory}/pid", "--logfile", f"{directory}/log"]
     return [TWISTD, *(["-n"] if nodaemon else []), *files, "realized", *arguments]
-
-
-def environment(more: Mapping[str, str]) -> dict[str, str]:
-    """
-    The environment without what would configure the programs under test.
-    """
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("REALIZE_", "XDG_", "CREDENTIALS_", "LISTEN_"))
-    }
-    return {**kept, **more}
 
 
 @define
@@ -139,7 +127,7 @@ def running_daemon(
     process = subprocess.Popen(
         [*wrapper, *command_line(directory, arguments)],
         cwd=directory,
-        env=environment(environ or {}),
+        env={**os.environ, **(environ or {})},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -47,10 +47,9 @@ def free_port() -> int:
 
 def environment(**extra: str) -> dict[str, str]:
     """
-    What a program is started with: nothing of the user's own settings.
+    What a program is started with: what all tests have, and more.
     """
-    kept = ("PATH", "LANG", "LC_ALL", "TMPDIR", "COVERAGE_PROCESS_START")
-    return {name: os.environ[name] for name in kept if name in os.environ} | extra
+    return os.environ | extra
 
 
 @define
