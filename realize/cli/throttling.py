@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 Way = Literal["up", "down"]
 WAYS: Final[tuple[Way, ...]] = ("up", "down")
 
+#: Seconds for which a change waits to hear that the other end knows of it.  What is on
+#: its way comes first, and after 10 MiB/s that can take 1 MiB/s ten seconds.
+TELLING: Final = 2.0
+
 
 class Throttling:
     """
@@ -214,6 +218,9 @@ class Throttling:
         """
         Set or lift a limit in the middle of the move.
 
+        It holds at this end at once; the other is told, which is waited for no longer
+        than :data:`TELLING` seconds.
+
         :param seconds: for which it holds; None for good.
         :returns: what the user should know about it; empty if nothing.
         :raises ValueError: *rate* is out of range; nothing has changed.
@@ -223,7 +230,27 @@ class Throttling:
             return f"{way} has no effect: the {end} is on this host"
         self._settings[way].say(rate, seconds, "realize throttle")
         telling, self._telling = self._telling, succeed("")
-        return await telling
+        return await self._heard(telling)
+
+    def _heard(self, telling: Deferred[str]) -> Deferred[str]:
+        """
+        What came of telling the other end, or that nothing has come of it so far; then
+        the user is told later.
+        """
+        heard: Deferred[str] = Deferred()
+        peers = " and ".join(self._attached)
+        later = f"{peers} will know as soon as what is on its way has arrived"
+        timer = self._clock.callLater(TELLING, heard.callback, later)
+
+        def told(text: str) -> None:
+            if timer.active():
+                timer.cancel()
+                heard.callback(text)
+            elif text:
+                self._say(text)
+
+        telling.addCallback(told)
+        return heard
 
     async def _tell_all(self) -> str:
         self._changed()

@@ -10,20 +10,22 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.task import Clock
 
 from realize.cli import local_control
 from realize.cli.endpoints import LocalPlace, PeerPlace
 from realize.cli.local_control import MAX_LINE, LocalControl, ask, running
 from realize.cli.report import Ends
 from realize.cli.throttle_options import Rate, ThrottleChoice
-from realize.cli.throttling import Throttling
+from realize.cli.throttling import TELLING, Throttling
 from realize.config import PeerConfig
-from realize.errors import PeerGone
+from realize.errors import NotAllowed, PeerGone
 from realize.move.mover import Mover
 from realize.move.observers import Observers
 from realize.move.outcome import MoveSettings
@@ -180,6 +182,51 @@ def test_change(move: Move) -> None:
     answer = move.ask({"ask": "throttle", "up": None, "seconds": 60})
     assert answer["limits"]["up"]["asked"] is None
     assert 59 < answer["limits"]["up"]["seconds_left"] <= 60
+
+
+class Slow:
+    """
+    The connection to a peer that takes its time to answer.
+
+    :ivar answer: what it is told is answered when this has a result.
+    """
+
+    peer = "nas"
+    throttled: Any = SimpleNamespace(send_rate=1000, receive_rate=None)
+
+    def __init__(self) -> None:
+        self.answer: Deferred[None] = Deferred()
+
+    def set_throttle(self, rates: object) -> Deferred[None]:
+        """
+        Be told.
+        """
+        return self.answer if rates == {"receive": 5000} else succeed(None)
+
+
+def test_a_change_does_not_wait_for_what_is_on_its_way() -> None:
+    """
+    It holds at once, and is answered soon, however long the other end takes to hear of
+    it; what is wrong there is told to the user of the move.
+    """
+    clock, slow = Clock(), Slow()
+    said: list[str] = []
+    throttling = Throttling(
+        clock, LocalPlace(b"photos"), NAS, ThrottleChoice(up=Rate(1000)), quiet=True
+    )
+    throttling.begin(said.append, lambda rate: None)
+    Deferred.fromCoroutine(throttling.attach(slow))  # type: ignore[arg-type]
+    answers: list[str] = []
+    changing = Deferred.fromCoroutine(throttling.set("up", 5000, None))
+    changing.addCallback(answers.append)
+    assert throttling.asked("up") == 5000
+    clock.advance(TELLING - 0.1)
+    assert answers == []
+    clock.advance(0.2)
+    assert answers == ["nas will know as soon as what is on its way has arrived"]
+    slow.answer.errback(NotAllowed("not for you"))
+    assert said == ["not for you"]
+    assert clock.getDelayedCalls() == []
 
 
 def test_direction_that_does_not_exist(move: Move) -> None:
