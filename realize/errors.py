@@ -255,6 +255,13 @@ def peer_errors(root: type[PeerError] = PeerError) -> Iterator[type[PeerError]]:
 _BY_CODE = {kind.code: kind for kind in peer_errors()}
 
 
+def is_code(text: str) -> bool:
+    """
+    Whether this version knows an error of this :attr:`PeerError.code`.
+    """
+    return text in _BY_CODE
+
+
 def peer_error(code: str, text: str) -> PeerError:
     """
     The exception for a code that arrived from the other side.

@@ -8,11 +8,13 @@ the protocol: new fields go to the end, with a default.  Paths are canonical byt
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from realize.errors import PeerError, peer_error
+from realize.errors import InternalError, PeerError, is_code, peer_error
+from realize.paths import MAX_PATH
+from realize.texts import Label, Line
 
 #: Bytes in a BLAKE3 digest.
 DIGEST_SIZE: Final = 32
@@ -38,13 +40,55 @@ MAX_RUNS: Final = 4096
 HOLES_WORTH_TELLING: Final = 64 * 1024
 
 
+#: Least and greatest time, in nanoseconds since 1970.
+MIN_TIME: Final = -(2**63)
+MAX_TIME: Final = 2**63 - 1
+
+#: Most bytes in an identity or a version.
+MAX_IDENTITY: Final = 255
+
+#: Most directories above a root.
+MAX_CHAIN: Final = 4096
+
 #: Sizes, offsets and counts, and permission bits; what arrives outside is refused.
 Natural = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Mode = Annotated[int, msgspec.Meta(ge=0, le=0o777)]
 
+#: Nanoseconds since 1970, and seconds from one time to another.
+Time = Annotated[int, msgspec.Meta(ge=MIN_TIME, le=MAX_TIME)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=2**63)]
+
+#: A path: what is canonical is for :class:`realize.paths.RelativePath` to say.
+Path = Annotated[bytes, msgspec.Meta(max_length=MAX_PATH)]
+
+#: What tells a version of a file from any other; opaque outside its store.
+Identity = Annotated[bytes, msgspec.Meta(max_length=MAX_IDENTITY)]
+
+#: A BLAKE3 digest, and one that may be left out.
+Digest = Annotated[bytes, msgspec.Meta(min_length=DIGEST_SIZE, max_length=DIGEST_SIZE)]
+OptionalDigest = Annotated[bytes, msgspec.Meta(max_length=DIGEST_SIZE)]
+
 #: Bytes of data, of the hole that follows, of the data after that, and so on, zeros
 #: included; empty if there is no hole.
 Runs = Annotated[list[Natural], msgspec.Meta(max_length=MAX_RUNS)]
+
+
+def decode_hook(kind: type[Any], value: object) -> Any:
+    """
+    What decoders make of the texts of the other side, as ``dec_hook``.
+    """
+    if isinstance(value, str) and issubclass(kind, Line):
+        return kind(value)
+    raise TypeError(f"not a {kind.__name__}")
+
+
+def encode_hook(value: object) -> object:
+    """
+    What encoders make of our own, as ``enc_hook``.
+    """
+    if isinstance(value, Line):
+        return str(value)
+    raise TypeError(f"a {type(value).__name__} cannot be sent")
 
 
 class Value(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -65,11 +109,11 @@ class File(Value, frozen=True):
         the file system compressed.  0 if less than :data:`HOLES_WORTH_TELLING`.
     """
 
-    path: bytes
+    path: Path
     size: Natural
-    mtime_ns: int
+    mtime_ns: Time
     mode: Mode
-    identity: bytes
+    identity: Identity
     holes: Natural = 0
 
 
@@ -80,7 +124,7 @@ class Directory(Value, frozen=True):
     :ivar mode: permission bits (0o777 at most).
     """
 
-    path: bytes
+    path: Path
     mode: Mode
 
 
@@ -105,9 +149,9 @@ class Notice(Value, frozen=True):
     :ivar text: the reason, for ``unreadable``, ``kept`` and ``hidden``.
     """
 
-    path: bytes
+    path: Path
     kind: NoticeKind
-    text: str = ""
+    text: Line = Line("")
 
 
 class Page(Value, frozen=True):
@@ -125,25 +169,36 @@ class Page(Value, frozen=True):
     directories: list[Directory]
     notices: list[Notice]
     next: Natural
-    now_ns: int
+    now_ns: Time
 
 
 class Failure(Value, frozen=True, tag="!"):
     """
     Why one file of a batch was not done; takes the place of its result.
 
-    :ivar code: :attr:`realize.errors.PeerError.code`.
+    :ivar code: :attr:`realize.errors.PeerError.code`; one that this version does not
+        know becomes that of :class:`~realize.errors.InternalError`, and the text
+        begins with it.
     """
 
-    code: str
-    text: str
+    code: Label
+    text: Line
+
+    def __post_init__(self) -> None:
+        """
+        See :attr:`code`.
+        """
+        if not is_code(self.code):
+            text = Line(f"{self.code}: {self.text}")
+            msgspec.structs.force_setattr(self, "text", text)
+            msgspec.structs.force_setattr(self, "code", Label(InternalError.code))
 
     @classmethod
     def of(cls, error: PeerError) -> Failure:
         """
         The outcome that stands for *error*.
         """
-        return cls(error.code, str(error))
+        return cls(Label(error.code), Line(str(error)))
 
     @property
     def error(self) -> PeerError:
@@ -161,7 +216,7 @@ class Offer(Value, frozen=True):
     :ivar holes: as of :class:`File`: so many bytes less need room.
     """
 
-    path: bytes
+    path: Path
     size: Natural
     holes: Natural = 0
 
@@ -178,9 +233,9 @@ class Held(Value, frozen=True, tag="held"):
     """
 
     partial: Natural = 0
-    present: int = -1
-    version: bytes = b""
-    mtime_ns: int = 0
+    present: Annotated[int, msgspec.Meta(ge=-1, le=2**63 - 1)] = -1
+    version: Identity = b""
+    mtime_ns: Time = 0
 
 
 class Prefix(Value, frozen=True):
@@ -188,8 +243,8 @@ class Prefix(Value, frozen=True):
     The first *length* bytes of a version of a file; all of it if *length* is its size.
     """
 
-    path: bytes
-    identity: bytes
+    path: Path
+    identity: Identity
     length: Natural
 
 
@@ -201,7 +256,7 @@ class Digests(Value, frozen=True, tag="digests"):
         the last is of the whole length asked for.  Always at least one.
     """
 
-    steps: list[bytes]
+    steps: list[Digest]
 
 
 class Range(Value, frozen=True):
@@ -215,8 +270,8 @@ class Range(Value, frozen=True):
         file has changed if it is not.  Only a part of a file can be one.
     """
 
-    path: bytes
-    identity: bytes
+    path: Path
+    identity: Identity
     offset: Natural
     length: Natural
     runs: bool = False
@@ -241,7 +296,7 @@ class Extent(Value, frozen=True, tag="extent"):
     """
 
     length: Natural
-    digest: bytes = b""
+    digest: OptionalDigest = b""
     runs: Runs = []
     ahead: Natural = 0
 
@@ -265,10 +320,10 @@ class Piece(Value, frozen=True):
     :ivar runs: which of the bytes are holes; only data is in the payload.
     """
 
-    path: bytes
+    path: Path
     offset: Natural
     length: Natural
-    keep: list[bytes] = []
+    keep: list[Digest] = []
     runs: Runs = []
 
     @property
@@ -297,11 +352,11 @@ class Finish(Value, frozen=True):
     :ivar mtime_ns: nanoseconds since 1970.
     """
 
-    path: bytes
+    path: Path
     size: Natural
-    digest: bytes
+    digest: Digest
     mode: Mode
-    mtime_ns: int
+    mtime_ns: Time
 
 
 #: How a file came to be final.
@@ -319,7 +374,7 @@ class Finished(Value, frozen=True, tag="finished"):
     """
 
     how: How
-    version: bytes = b""
+    version: Identity = b""
 
 
 #: ``now``: check, hide, check again, unlink.  ``hide``: only as far as hidden, so
@@ -335,9 +390,9 @@ class Removal(Value, frozen=True):
     :ivar digest: BLAKE3 of what was moved.
     """
 
-    path: bytes
-    identity: bytes
-    digest: bytes
+    path: Path
+    identity: Identity
+    digest: Digest
     step: RemovalStep = "now"
 
 
@@ -360,8 +415,8 @@ class Place(Value, frozen=True):
     :ivar chain: tokens of the root, if it exists, and of every directory above it.
     """
 
-    root: bytes
-    chain: list[bytes]
+    root: OptionalDigest
+    chain: Annotated[list[Digest], msgspec.Meta(max_length=MAX_CHAIN)]
 
     def overlaps(self, other: Place) -> bool:
         """

@@ -120,7 +120,9 @@ def _printable_character(character: str) -> str:
         return "\\\\"
     if character.isprintable():
         return character
-    encoded = character.encode("utf-8", "surrogateescape")
+    # Others than these are in no name, but a text of JSON can have them.
+    how = "surrogateescape" if "\udc80" <= character <= "\udcff" else "surrogatepass"
+    encoded = character.encode("utf-8", how)
     return "".join(f"\\x{byte:02x}" for byte in encoded)
 
 

@@ -18,6 +18,7 @@ ROOT = Path(realize.__file__).parent
 LAYERS = (
     {"errors"},
     {"units", "paths", "memory"},
+    {"texts"},
     {"model", "peers", "schedule"},
     {"delta"},
     {"config"},

@@ -40,7 +40,7 @@ class LogStream:
         """
         Write lines.
         """
-        write = self.above or self.err.line
+        write = self.above or self.err.styled
         for line in text.splitlines():
             write(line)
         return len(text)

@@ -186,16 +186,18 @@ def run_reactor(start: Callable[[Any], Coroutine[Any, Any, int]]) -> int:
     return results[0]
 
 
-def complain(text: str) -> None:
+def complain(text: str, hint: str = "") -> None:
     """
-    Tell the user what is wrong, on standard error.
+    Tell the user what is wrong, on standard error, in one line.
+
+    :param hint: where to read more; a line of its own.
     """
-    safe = "".join(
-        letter if letter.isprintable() or letter == "\n" else f"\\x{ord(letter):02x}"
-        for letter in text
-    )
+    from realize.texts import printable_line
+
     try:
-        click.echo(f"realize: {safe}", err=True)
+        click.echo(f"realize: {printable_line(text)}", err=True)
+        if hint:
+            click.echo(hint, err=True)
     except OSError:
         return
 
@@ -221,7 +223,8 @@ def status_of(words: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         where = getattr(error, "ctx", None)
         path = where.command_path if where else "realize"
-        complain(f"{error.format_message().rstrip('.')}\nTry '{path} --help'.")
+        text = error.format_message().rstrip(".").replace("\n", " ")
+        complain(text, f"Try '{path} --help'.")
         return Exit.USAGE
     except RealizeError as error:
         complain(str(error))

@@ -7,7 +7,6 @@ in common.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
@@ -31,6 +30,7 @@ from realize.move.observers import IdleObserver
 from realize.move.outcome import Kind, MoveObserver, Outcome
 from realize.observe.events import MOVE_NOTE
 from realize.paths import printable
+from realize.texts import json_text
 
 #: Changes when a reader of ``--output json`` has to.
 JSON_VERSION: Final = 1
@@ -278,4 +278,4 @@ class JsonOutput(StreamOutput):
         )
 
     def _write(self, values: dict[str, Any]) -> None:
-        self.out.line(json.dumps(values, ensure_ascii=False))
+        self.out.line(json_text(values))

@@ -14,6 +14,7 @@ from realize.cli.options import configured
 from realize.cli.report import count
 from realize.errors import PeerError, PeerGone
 from realize.paths import printable
+from realize.texts import printable_line
 from realize.units import format_duration, format_rate, format_size
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def command(
             except PeerError as error:
                 raise type(error)(f"{peer}: {error}") from None
         for line in status_lines(peer, status):
-            click.echo(line)
+            click.echo(printable_line(line))
         return Exit.MOVED
 
     result: int = ctx.obj.run(run)
@@ -72,7 +73,7 @@ def _local() -> int:
             continue  # it has just ended
         found = True
         for line in local_lines(answer):
-            click.echo(line)
+            click.echo(printable_line(line))
     if not found:
         click.echo("no moves of this user's are running", err=True)
     return Exit.MOVED
@@ -86,7 +87,7 @@ def status_lines(peer: str, status: Status) -> Iterator[str]:
     All that a daemon says.
     """
     running = format_duration(status.seconds)
-    yield f"{peer}: {printable(status.software.encode())}, running for {running}"
+    yield f"{peer}: {status.software}, running for {running}"
     yield ""
     yield from limits_and_connections(status)
     yield ""
@@ -134,14 +135,14 @@ def _connection(each: ConnectionStatus) -> tuple[str, ...]:
     throttle = each.throttle
     return (
         str(throttle.connection),
-        printable(throttle.name.encode()),
-        printable(each.address.encode()),
+        throttle.name,
+        each.address,
         format_duration(each.seconds),
         format_rate(each.send_rate),
         shown_limit(throttle.effective_send, throttle.send_seconds),
         format_rate(each.receive_rate),
         shown_limit(throttle.effective_receive, throttle.receive_seconds),
-        printable(", ".join(each.stores).encode()) or "-",
+        ", ".join(each.stores) or "-",
     )
 
 
@@ -156,14 +157,14 @@ def _directories(directories: Sequence[DirectoryStatus]) -> Iterator[str]:
         there = (
             f"{files}, {format_size(each.partial_bytes)}" if each.partial_files else "-"
         )
-        trouble = f"  ({printable(each.trouble.encode())})" if each.trouble else ""
-        rows.append((printable(each.name.encode()), free, there + trouble))
+        trouble = f"  ({each.trouble})" if each.trouble else ""
+        rows.append((each.name, free, there + trouble))
     yield from _table(rows)
     partials = [
         (
-            f"{printable(each.name.encode())}/{printable(partial.path)}",
+            f"{each.name}/{printable(partial.path)}",
             f"{format_size(partial.have)} of {format_size(partial.size)}",
-            printable(partial.peer.encode()),
+            partial.peer,
         )
         for each in directories
         for partial in each.partials
@@ -177,7 +178,7 @@ def scope_name(throttle: Throttle) -> str:
     """
     What people call a scope.
     """
-    name = printable(throttle.name.encode())
+    name = throttle.name
     match throttle.scope:
         case "peer":
             return f"peer {name}"

@@ -42,7 +42,15 @@ class Stream:
 
     def line(self, text: str) -> None:
         """
-        Write one line, at once.
+        Write one printable line, at once.
+        """
+        from realize.texts import printable_line
+
+        self.styled(printable_line(text))
+
+    def styled(self, text: str) -> None:
+        """
+        The same for lines that are printable already, and may have colours.
         """
         if self.broken:
             return

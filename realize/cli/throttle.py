@@ -13,6 +13,7 @@ from realize.cli.exits import Exit
 from realize.cli.options import configured, duration
 from realize.cli.throttle_options import Rate, rate
 from realize.errors import PeerError, PeerGone
+from realize.texts import printable_line
 
 if TYPE_CHECKING:
     from realize.wire.status import Throttle
@@ -154,7 +155,7 @@ def _remote(
             except PeerError as error:
                 raise type(error)(f"{peer}: {error}") from None
         for line in lines:
-            click.echo(line)
+            click.echo(printable_line(line))
         return Exit.MOVED
 
     return run
@@ -204,14 +205,14 @@ def _local(
         except PeerGone as error:
             if pid is not None:
                 raise
-            click.echo(f"realize: {error}", err=True)
+            click.echo(printable_line(f"realize: {error}"), err=True)
             continue
         if "error" in answer:
-            click.echo(f"realize: {each}: {answer['error']}", err=True)
+            click.echo(printable_line(f"realize: {each}: {answer['error']}"), err=True)
             status = Exit.FAILED
             continue
         if "said" in answer:
-            click.echo(f"realize: {each}: {answer['said']}", err=True)
+            click.echo(printable_line(f"realize: {each}: {answer['said']}"), err=True)
         for line in local_lines(answer):
-            click.echo(line)
+            click.echo(printable_line(line))
     return status

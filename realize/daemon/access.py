@@ -13,6 +13,7 @@ from realize.daemon.status import directories_status
 from realize.observe.levels import Levels
 from realize.observe.switch import LevelSwitch
 from realize.store.directory import LocalDirectory
+from realize.texts import Label
 from realize.wire.commands import Granted
 from realize.wire.status import DirectoryStatus
 
@@ -137,7 +138,7 @@ class Access:
 def _granted(config: Config, peer: str) -> dict[str, Granted]:
     every = (
         Granted(
-            directory=name,
+            directory=Label(name),
             take=peer in directory.take,
             put=peer in directory.put,
             replace=peer in directory.replace,

@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from realize.errors import PeerError
 from realize.store.directory import LocalDirectory
+from realize.texts import Label, Line
 from realize.wire.status import DirectoryStatus, PartialStatus
 
 #: Seconds that a disk may take to answer; the status does not wait longer.
@@ -42,17 +43,20 @@ async def directories_status(
 async def _directory_status(
     directory: LocalDirectory, clock: IReactorTime
 ) -> DirectoryStatus:
-    trouble, free = "", None
+    trouble, free = Line(""), None
     asked = Deferred.fromCoroutine(directory.free())
     try:
         free = await asked.addTimeout(DISK_DEADLINE, clock)
     except TooLate:
-        trouble = f"its disk did not answer in {DISK_DEADLINE:.0f} s"
+        trouble = Line(f"its disk did not answer in {DISK_DEADLINE:.0f} s")
     except PeerError as error:
-        trouble = str(error)
-    partials = [PartialStatus(*each) for each in directory.under_construction()]
+        trouble = Line(str(error))
+    partials = [
+        PartialStatus(path, size, have, Label(peer))
+        for path, size, have, peer in directory.under_construction()
+    ]
     return DirectoryStatus(
-        name=directory.name,
+        name=Label(directory.name),
         trouble=trouble,
         free=free,
         partial_files=len(partials),

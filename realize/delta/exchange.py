@@ -21,7 +21,15 @@ from realize.delta.chunks import (
 from realize.delta.plan import Fetch, Reuse, Span
 from realize.delta.signature import SHORT_DIGEST, Signature, check_parts
 from realize.errors import BadRequest
-from realize.model import DIGEST_SIZE, MAX_BATCH, Natural, Value
+from realize.model import (
+    DIGEST_SIZE,
+    MAX_BATCH,
+    Identity,
+    Natural,
+    OptionalDigest,
+    Path,
+    Value,
+)
 
 #: Groups in a page.
 PAGE: Final = 64
@@ -52,8 +60,8 @@ class Sign(Value, frozen=True):
     :ivar blocks: *spans* are groups, whose blocks are wanted.
     """
 
-    path: bytes
-    version: bytes
+    path: Path
+    version: Identity
     chunk: Annotated[int, msgspec.Meta(ge=SMALLEST_CHUNK, le=LARGEST_CHUNK)]
     page: Natural = 0
     spans: Annotated[list[Span], msgspec.Meta(max_length=MAX_SPANS)] = msgspec.field(
@@ -113,7 +121,7 @@ class Signed(Value, frozen=True):
     """
 
     signatures: Annotated[list[Signature], msgspec.Meta(max_length=MAX_SPANS)]
-    digest: bytes = b""
+    digest: OptionalDigest = b""
 
 
 class Patch(Value, frozen=True):
@@ -125,8 +133,8 @@ class Patch(Value, frozen=True):
         bytes to fetch come along.
     """
 
-    path: bytes
-    version: bytes
+    path: Path
+    version: Identity
     steps: Annotated[list[Reuse | Fetch], msgspec.Meta(max_length=MAX_BATCH)]
 
     @property

@@ -189,11 +189,10 @@ class Patcher:
             item.digest = comparison.digest
         except CannotCompare as error:
             # What could not be compared can still be sent, unless it was the source.
-            code = DigestMismatch.code if error.side == "destination" else ""
-            progress.fail(
-                error.side,
-                Failure(code or error.failure.code, error.failure.text),
-            )
+            failure = error.failure
+            if error.side == "destination":
+                failure = Failure.of(DigestMismatch(failure.text))
+            progress.fail(error.side, failure)
         while progress.unanswered:
             await self._change()
 

@@ -37,8 +37,8 @@ from realize.move.run import Run
 from realize.move.tally import Item
 from realize.paths import parent_of, printable
 
-_CHANGED: Final = Failure(
-    DigestMismatch.code, "the file was changed after it had been compared"
+_CHANGED: Final = Failure.of(
+    DigestMismatch("the file was changed after it had been compared")
 )
 
 

@@ -18,8 +18,8 @@ from realize.move.tally import Item
 #: Most bytes of files in one batch of more than one.
 MAX_BYTES: Final = 64 * 1024 * 1024
 
-_TOO_MUCH: Final = Failure(
-    InternalError.code, "kept more of the partial than was asked for"
+_TOO_MUCH: Final = Failure.of(
+    InternalError("kept more of the partial than was asked for")
 )
 
 

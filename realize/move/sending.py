@@ -37,11 +37,11 @@ from realize.move.window import LARGEST_SLICE, Flight, Window
 MAX_HOLES: Final = 4
 
 #: What to say of a file that ended too early, and of an answer that cannot be right.
-CUT_SHORT: Final = Failure(
-    SourceChanged.code, "fewer bytes were read than the file had when it was listed"
+CUT_SHORT: Final = Failure.of(
+    SourceChanged("fewer bytes were read than the file had when it was listed")
 )
-ODD_SIZE: Final = Failure(
-    InternalError.code, "the partial does not hold what was written"
+ODD_SIZE: Final = Failure.of(
+    InternalError("the partial does not hold what was written")
 )
 
 

@@ -105,7 +105,7 @@ class End:
         try:
             self.groups.add(signed.signatures[0])
         except ValueError as error:
-            failure = Failure(InternalError.code, f"answered with {error}")
+            failure = Failure.of(InternalError(f"answered with {error}"))
             raise CannotCompare(self.side, failure) from None
         self.digest = signed.digest
 

@@ -18,6 +18,7 @@ from typing import Literal
 from attrs import define, field, frozen
 
 from realize.paths import printable, unprintable
+from realize.texts import json_text
 
 
 @frozen
@@ -56,7 +57,7 @@ class Receipt:
             "peer": self.peer,
             "session": self.session,
         }
-        return json.dumps(document, ensure_ascii=False) + "\n"
+        return json_text(document) + "\n"
 
 
 @define

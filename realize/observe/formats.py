@@ -7,7 +7,6 @@ files are data: every form leaves exactly one well-formed record whatever is in 
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,8 @@ from typing import Any, Final
 from attrs import frozen
 from twisted.logger import LogLevel, formatEvent
 
-from realize.paths import printable
+from realize.paths import MAX_PATH, printable
+from realize.texts import cut, json_text, printable_line
 
 #: What twisted.logger and txaio add to an event; not fields of ours.
 _FOREIGN_PREFIXES: Final = ("log_", "txaio_")
@@ -32,6 +32,11 @@ _NAMES: Final = {
 
 #: syslog(3) priorities.
 _PRIORITIES: Final = {"error": 3, "warn": 4, "info": 6, "debug": 7}
+
+#: Most bytes of a path, as it is shown; of another text; and of a message.
+MAX_NAME: Final = 4 * MAX_PATH
+MAX_TEXT: Final = 4096
+MAX_MESSAGE: Final = MAX_NAME + 2 * MAX_TEXT
 
 _COLOURS: Final = {"error": "31", "warn": "33", "info": "32", "debug": "2"}
 
@@ -82,22 +87,17 @@ def _plain(value: object) -> int | float | bool | str | None:
         return value
     if isinstance(value, float) and math.isfinite(value):
         return value
-    return printable(value if isinstance(value, bytes | str) else str(value))
+    # Names of files are told whole: what is done about one begins with its name.
+    most = MAX_NAME if isinstance(value, bytes) else MAX_TEXT
+    text = value if isinstance(value, bytes | str) else str(value)
+    return cut(printable(text[:most]), most)
 
 
 def _message(event: Mapping[str, Any], fields: Mapping[str, Any], failure: Any) -> str:
     if event.get("log_format"):
-        return printable_line(formatEvent({**event, **fields}))
-    return printable(event.get("log_text") or (str(failure.value) if failure else ""))
-
-
-def printable_line(text: str) -> str:
-    """
-    *text* on one line; fields are printable already, so backslashes stay.
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else printable(c) for c in text)
+        return cut(printable_line(formatEvent({**event, **fields})), MAX_MESSAGE)
+    text = event.get("log_text") or (str(failure.value) if failure else "")
+    return cut(printable(text[:MAX_MESSAGE]), MAX_MESSAGE)
 
 
 def as_text(record: Record, colour: bool) -> str:
@@ -132,7 +132,7 @@ def as_json(record: Record) -> str:
         document.setdefault(name, value)
     if record.traceback:
         document["traceback"] = record.traceback
-    return json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n"
+    return json_text(document) + "\n"
 
 
 def as_journal(record: Record, identifier: str) -> bytes:

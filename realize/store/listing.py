@@ -28,6 +28,7 @@ from realize.store.hidden import empty_abandoned, look_into_abandoned
 from realize.store.identity import identity_of
 from realize.store.root import OPEN_DIRECTORY, Root
 from realize.store.sparse import holes_of
+from realize.texts import Line
 
 if TYPE_CHECKING:
     from os import _ScandirIterator
@@ -274,5 +275,5 @@ class Walk:
         self._notice(path, "unreadable", f"cannot be read: {reason}")
 
     def _notice(self, path: bytes, kind: NoticeKind, text: str = "") -> None:
-        self._notices.append(Notice(path, kind, text))
+        self._notices.append(Notice(path, kind, Line(text)))
         self._bytes += len(path) + len(text) + _ENTRY_BYTES

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from prometheus_client import CollectorRegistry
@@ -19,16 +19,20 @@ from twisted.protocols import amp
 from twisted.python.failure import Failure
 
 from realize.errors import BadRequest, Incompatible, PeerGone, PeerRefused, RealizeError
+from realize.model import decode_hook
 from realize.net.tls import connection_error
 from realize.observe.metrics import CommandMetrics
+from realize.texts import Label
 from realize.wire import commands
 from realize.wire.commands import Greeting
 from realize.wire.complaints import Complaints
 from realize.wire.compression import Compression
 from realize.wire.flow import Budget
 from realize.wire.link import Link
-from realize.wire.payload import Malformed, Unpacked, pack
+from realize.wire.payload import Malformed, Unpacked, decode, pack
 from realize.wire.status import Throttle, read_rates
+
+_GREETING: Final = msgspec.msgpack.Decoder(Greeting, dec_hook=decode_hook)
 
 
 class ClientLink(Link):
@@ -78,10 +82,7 @@ class ClientLink(Link):
             )
             greet: Callable[[], None] = self.close
         else:
-            try:
-                greeting = msgspec.msgpack.decode(payload.head, type=Greeting)
-            except msgspec.DecodeError as error:
-                raise Malformed(f"a greeting that is none: {error}") from None
+            greeting: Greeting = decode(_GREETING, payload.head)
 
             def greet() -> None:
                 if not self.ended:
@@ -125,7 +126,7 @@ class ClientLink(Link):
         return {
             "payload": pack(
                 Throttle(
-                    "connection",
+                    Label("connection"),
                     send=own.send.rate,
                     receive=own.receive.rate,
                     effective_send=self.throttled.send_rate,

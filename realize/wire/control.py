@@ -19,6 +19,7 @@ from realize.net.scopes import DIRECTIONS, Direction, Party, Scope
 from realize.net.session import Session
 from realize.observe.events import LIMIT_REFUSED
 from realize.observe.levels import Levels
+from realize.texts import Label
 from realize.units import MAX_DURATION
 from realize.wire import commands
 from realize.wire.link import Link
@@ -129,7 +130,7 @@ class Control(Responders):
     session: Session
     everybody: Everybody
     address: str
-    software: str
+    software: Label
     since: float
 
     @commands.SetThrottle.responder
@@ -222,7 +223,7 @@ class Control(Responders):
         rates = self.session.rates
         return ConnectionStatus(
             throttle=self._throttle(self.session.scope),
-            address=self.address,
+            address=Label(self.address),
             software=self.software,
             seconds=self.clock.seconds() - self.since,
             sent=below.sent,
@@ -285,7 +286,7 @@ class Control(Responders):
         self.complaints.tell(
             self.peer,
             LIMIT_REFUSED,
-            scope=scope[:40],
+            scope=scope,
             direction=" and ".join(each for each in DIRECTIONS if named[each]),
             by=self.peer,
             reason=str(error),
@@ -308,8 +309,8 @@ class Control(Responders):
             return min((rate for rate in rates if rate is not None), default=None)
 
         return Throttle(
-            scope=kind,
-            name=name,
+            scope=Label(kind),
+            name=Label(name),
             connection=number,
             send=scope.limit("send").rate,
             receive=scope.limit("receive").rate,

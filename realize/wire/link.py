@@ -43,6 +43,7 @@ from realize.net.throttled import ThrottledConnection, throttled_below
 from realize.net.tls import close_transport
 from realize.observe.events import REQUEST_ANSWERED, REQUEST_MADE, Event
 from realize.observe.metrics import CommandMetrics
+from realize.texts import Label, Line
 from realize.wire import commands
 from realize.wire.complaints import Complaints
 from realize.wire.compression import ZSTD, Compression, LineRate, Outgoing
@@ -78,6 +79,9 @@ UNSENT: Final = 256 * 1024
 
 #: The option's number on Linux; Python's module has no name for it.
 TCP_NOTSENT_LOWAT: Final = 25
+
+#: The codes of our errors, and of AMP's own.
+_CODES: Final = {*commands.WIRE_ERRORS.values(), *amp.PROTOCOL_ERRORS}
 
 _LONGEST_NAME = max(map(len, commands.COMMANDS)) + 64
 
@@ -414,6 +418,8 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
                 raise Malformed("a request that cannot be answered as it should be")
             if not self.may_ask(command):
                 raise Malformed("a request before the welcome")
+        elif amp.ERROR in box:
+            _tidy_error(box)
         try:
             super().ampBoxReceived(box)
         except (KeyError, amp.NoEmptyBoxes):
@@ -449,7 +455,7 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
             self._log_request(REQUEST_ANSWERED, known, seconds, code)
             return result
 
-        running.addErrback(self._unplanned, name.decode("ascii", "replace"))
+        running.addErrback(self._unplanned, known)
         return running.addBoth(done)
 
     def _unplanned(self, failure: Failure, command: str) -> Failure:
@@ -483,6 +489,8 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
             raise ConnectionLost
         self._sent = self.clock.seconds()
         is_answer = amp.COMMAND not in box
+        if amp.ERROR in box:
+            _tidy_error(box)
         packed: Any = box.pop(PAYLOAD, None)
         self._outgoing.send(
             box, packed if isinstance(packed, Packed) else None, is_answer
@@ -545,8 +553,19 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
         except amp.UnhandledCommand:
             name = command.commandName.decode()
             raise InternalError(f"{self.peer} does not know {name}") from None
-        except amp.UnknownRemoteError as error:
-            raise InternalError(f"{self.peer}: {error}") from None
+
+
+def _tidy_error(box: amp.AmpBox) -> None:
+    """
+    Make the text of an error a line, on its way out and on its way in, and its code
+    one that there is.
+    """
+    text = Line.read(box.get(amp.ERROR_DESCRIPTION, b""))
+    code = box.get(amp.ERROR_CODE)
+    if code is not None and code not in _CODES:
+        text = Line(f"{Label.read(code)}: {text}")
+        box[amp.ERROR_CODE] = InternalError.code.encode()
+    box[amp.ERROR_DESCRIPTION] = text.encode()
 
 
 def _code(result: Any) -> str | None:

@@ -22,6 +22,8 @@ from attrs import frozen
 from twisted.protocols import amp
 
 from realize.errors import BadRequest, RealizeError
+from realize.model import decode_hook, encode_hook
+from realize.texts import Label, Line
 
 #: Most bytes in one payload, head included.
 MAX_PAYLOAD: Final = 4 * 1024 * 1024
@@ -41,13 +43,18 @@ PAYLOAD: Final = b"payload"
 
 _SIZE = struct.Struct(">H")
 _HEAD = struct.Struct(">I")
-_encode = msgspec.msgpack.Encoder().encode
+_encode = msgspec.msgpack.Encoder(enc_hook=encode_hook).encode
 
 
 class Malformed(RealizeError):
     """
     What arrived is not this protocol.  Never sent; the connection is closed.
+
+    The text is a :class:`~realize.texts.Line`: what broke the rules may be in it.
     """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(Line(text))
 
 
 def take_box(buffer: bytearray) -> amp.AmpBox | None:
@@ -158,6 +165,18 @@ def pack(head: object, data: bytes | memoryview = b"") -> Packed:
     return packed
 
 
+def decode(decoder: msgspec.msgpack.Decoder[Any], raw: Any) -> Any:
+    """
+    The value in a head, or in a part of one.
+
+    :raises Malformed: it is none, or one of its parts is out of its bounds.
+    """
+    try:
+        return decoder.decode(raw)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Malformed(f"a head that is not what it should be: {error}") from None
+
+
 class Payload(amp.Argument):
     """
     The argument that stands for the payload.  Its name is always :data:`PAYLOAD`.
@@ -170,7 +189,7 @@ class Payload(amp.Argument):
 
     def __init__(self, head: Any, data: bool = False) -> None:
         super().__init__()
-        self._decoder = msgspec.msgpack.Decoder(head)
+        self._decoder = msgspec.msgpack.Decoder(head, dec_hook=decode_hook)
         self._data = data
 
     def fromBox(
@@ -182,10 +201,7 @@ class Payload(amp.Argument):
         end = _HEAD.size + _HEAD.unpack_from(raw)[0]
         if end > len(raw) or (end < len(raw) and not self._data):
             raise Malformed("a payload that is not as long as its head says")
-        try:
-            head = self._decoder.decode(raw[_HEAD.size : end])
-        except msgspec.DecodeError as error:
-            raise Malformed(f"a head that is not what it should be: {error}") from None
+        head = decode(self._decoder, raw[_HEAD.size : end])
         objects[name.decode()] = Unpacked(head, raw[end:])
 
     def toBox(
@@ -207,3 +223,52 @@ class Unsigned(amp.Argument):
         if not 0 <= inObject <= MAX_NUMBER:
             raise BadRequest(f"{inObject} cannot be sent")
         return b"%d" % inObject
+
+
+class Text(amp.Argument):
+    """
+    A text: whatever arrives becomes a line, and whatever is sent fits.
+
+    :param kind: :class:`~realize.texts.Line`, or a shorter one.
+    """
+
+    def __init__(self, kind: type[Line] = Line, optional: bool = False) -> None:
+        super().__init__(optional)
+        self._kind = kind
+
+    def fromString(self, inString: bytes) -> Line:  # noqa: N803  # Twisted's name
+        return self._kind(inString.decode())
+
+    def toString(self, inObject: str) -> bytes:  # noqa: N803  # Twisted's name
+        return self._kind(inObject).encode()
+
+
+class Word(Text):
+    """
+    A short one: a name, or one of a few words.
+    """
+
+    def __init__(self, optional: bool = False) -> None:
+        super().__init__(Label, optional)
+
+
+class Octets(amp.String):
+    """
+    Bytes, of which there are not too many.
+
+    :param most: how many.
+    """
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+
+    def fromString(self, inString: bytes) -> bytes:  # noqa: N803  # Twisted's name
+        if len(inString) > self._most:
+            raise Malformed(f"{len(inString)} bytes where at most {self._most} may be")
+        return inString
+
+    def toString(self, inObject: bytes) -> bytes:  # noqa: N803  # Twisted's name
+        if len(inObject) > self._most:
+            raise BadRequest(f"{len(inObject)} bytes; at most {self._most} can be sent")
+        return inObject

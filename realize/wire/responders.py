@@ -28,6 +28,7 @@ from realize.observe.metrics import CommandMetrics
 from realize.observe.recorder import Party
 from realize.paths import printable
 from realize.store.interface import Destination, Source
+from realize.texts import Line
 from realize.wire import commands
 from realize.wire.commands import Granted
 from realize.wire.complaints import Complaints
@@ -221,12 +222,14 @@ class Responders(Link):
         for each in waiting:
             each.callback(None)
 
-    def store_names(self) -> list[str]:
+    def store_names(self) -> list[Line]:
         """
         What is open, for people.
         """
         return [
-            f"{'take' if isinstance(each, _OpenSource) else 'put'} {each.directory}"
+            Line(
+                f"{'take' if isinstance(each, _OpenSource) else 'put'} {each.directory}"
+            )
             for each in self._open.values()
         ]
 

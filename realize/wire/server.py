@@ -28,6 +28,7 @@ from realize.observe.metrics import (
 )
 from realize.observe.recorder import Party, session_name
 from realize.peers import public_key_text
+from realize.texts import Label
 from realize.wire import commands
 from realize.wire.complaints import Complaints
 from realize.wire.compression import MODES, Compression
@@ -95,7 +96,7 @@ class ServerLink(Control):
         self.peer = self.address
         self.key = b""
         self.token = b""
-        self.software = ""
+        self.software = Label("")
         self.since = self.clock.seconds()
 
     @property

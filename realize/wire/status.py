@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Final
 
 from realize.errors import BadRequest
-from realize.model import Natural, Value
+from realize.model import Natural, Path, Seconds, Value
+from realize.texts import Label, Line
 from realize.units import check_rate
 
 #: How the lifting of a limit is written in a command.
@@ -31,15 +32,15 @@ class Throttle(Value, frozen=True):
     :ivar receive_seconds: the same.
     """
 
-    scope: str
-    name: str = ""
+    scope: Label
+    name: Label = Label("")
     connection: Natural = 0
     send: Natural | None = None
     receive: Natural | None = None
     effective_send: Natural | None = None
     effective_receive: Natural | None = None
-    send_seconds: float | None = None
-    receive_seconds: float | None = None
+    send_seconds: Seconds | None = None
+    receive_seconds: Seconds | None = None
 
 
 class ConnectionStatus(Value, frozen=True):
@@ -60,15 +61,15 @@ class ConnectionStatus(Value, frozen=True):
     """
 
     throttle: Throttle
-    address: str
-    software: str
-    seconds: float
+    address: Label
+    software: Label
+    seconds: Seconds
     sent: Natural
     received: Natural
     send_rate: Natural
     receive_rate: Natural
     queued: Natural
-    stores: list[str]
+    stores: list[Line]
     is_own: bool
 
 
@@ -82,10 +83,10 @@ class PartialStatus(Value, frozen=True):
     :ivar peer: who sends it.
     """
 
-    path: bytes
+    path: Path
     size: Natural
     have: Natural
-    peer: str
+    peer: Label
 
 
 class DirectoryStatus(Value, frozen=True):
@@ -100,8 +101,8 @@ class DirectoryStatus(Value, frozen=True):
     :ivar partials: some of them.
     """
 
-    name: str
-    trouble: str
+    name: Label
+    trouble: Line
     free: Natural | None
     partial_files: Natural
     partial_bytes: Natural
@@ -116,8 +117,8 @@ class Status(Value, frozen=True):
     :ivar seconds: how long it has been running.
     """
 
-    software: str
-    seconds: float
+    software: Label
+    seconds: Seconds
     service: Throttle
     peers: list[Throttle]
     connections: list[ConnectionStatus]

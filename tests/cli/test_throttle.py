@@ -11,6 +11,7 @@ import pytest
 
 from realize.cli.main import status_of
 from realize.cli.status import local_lines, status_lines
+from realize.texts import Label
 from realize.wire.status import (
     ConnectionStatus,
     DirectoryStatus,
@@ -155,7 +156,7 @@ def test_status_is_shown_safely() -> None:
     connection = ConnectionStatus(
         Throttle("connection", "laptop", 3, mib, None, mib, 2 * mib, 90.0),
         address="192.0.2.1",
-        software="realize/1\x1b[2J",
+        software=Label("realize/1\x1b[2J"),
         seconds=61.0,
         sent=1,
         received=2,
@@ -169,7 +170,7 @@ def test_status_is_shown_safely() -> None:
         Throttle("connection", "admin", 9), "::1", "", 0.0, 0, 0, 0, 0, 0, [], True
     )
     status = Status(
-        "realize/1\x1b[2J",
+        Label("realize/1\x1b[2J"),
         3600.0,
         Throttle("service", send=mib, send_seconds=59.0),
         [Throttle("peer", "laptop", receive=2 * mib)],

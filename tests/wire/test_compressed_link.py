@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.protocols.amp import AmpBox
 
 from realize.errors import PeerGone
-from realize.model import Piece, Range
+from realize.model import Piece, Range, decode_hook
 from realize.wire.commands import Greeting
 from realize.wire.link import ALIVE_AFTER, SILENCE
 from realize.wire.payload import MAX_PAYLOAD, pack
@@ -90,7 +90,9 @@ def test_greeting_of_an_older_version():
     It has no features, and is a greeting all the same.
     """
     old = msgspec.msgpack.encode(["realize/0.1", [], MAX_PAYLOAD, 64])
-    assert msgspec.msgpack.decode(old, type=Greeting).features == []
+    assert (
+        msgspec.msgpack.decode(old, type=Greeting, dec_hook=decode_hook).features == []
+    )
 
 
 def test_goodbye_is_heard():

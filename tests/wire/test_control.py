@@ -406,11 +406,15 @@ def test_request_may_take_as_long_as_limits_make_it(talk: Talk) -> None:
     """
     talk.client.link.throttled.own.send.claim("administrator", 500)
     began = talk.net.clock.seconds()
-    asked = talk.connection.get_throttle("peer", name="x" * 40_000)
-    waiting = talk.client.begin(asked)
+    before = [
+        talk.client.begin(talk.connection.open_destination("outbox", b"x" * 4_000))
+        for _ in range(10)
+    ]
+    waiting = talk.client.begin(talk.connection.get_throttle("peer", name="x"))
     while not waiting.called:
         talk.client.wires.pump()
         talk.net.clock.advance(0.1)
-    with pytest.raises(NotAllowed):
-        now(waiting)
+    for each in (*before, waiting):
+        with pytest.raises(NotAllowed):
+            now(each)
     assert talk.net.clock.seconds() - began > 2 * ANSWER_DEADLINE

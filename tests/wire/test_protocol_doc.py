@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from twisted.protocols import amp
 
-from realize import errors, model
+from realize import errors, model, texts
 from realize.delta import chunks, exchange, plan, signature
 from realize.net import tls
 from realize.paths import MAX_COMPONENTS, MAX_PATH
@@ -39,8 +39,9 @@ FLAT = " ".join(TEXT.split())
 TYPES = {
     payload.Unsigned: "number",
     amp.Boolean: "boolean",
-    amp.Unicode: "text",
-    amp.String: "bytes",
+    payload.Text: "text",
+    payload.Word: "word",
+    payload.Octets: "bytes",
 }
 
 
@@ -191,6 +192,11 @@ def test_no_other_records():
         f"come with offers are at most {commands.MAX_DIRECTORIES:,}",
         f"the first {model.PREFIX_STEP:,} bytes",
         f"BLAKE3, {model.DIGEST_SIZE} bytes",
+        f"have at most {model.MAX_IDENTITY} bytes, and mean something only",
+        f"`chain` has at most {model.MAX_CHAIN:,} tokens",
+        f"at most {commands.MAX_FEATURES} features",
+        f"text is sent in at most {texts.MAX_LINE} bytes, a word in at most "
+        f"{texts.MAX_LABEL}",
         f"2,048 to {chunks.LARGEST_CHUNK:,}",
         f"files over 2^{chunks.LARGEST_FILE.bit_length() - 1} bytes",
         f"the first {signature.SHORT_DIGEST} bytes of the BLAKE3",
@@ -226,4 +232,65 @@ def test_numbers():
     The largest number that crosses, however it crosses.
     """
     assert payload.MAX_NUMBER == 2**63 - 1
-    assert FLAT.count("2^63-1") == 2
+    assert FLAT.count("2^63-1") == 3
+
+
+def _bounds(kind: Any) -> list[str]:
+    """
+    What of a type, and of what it holds, has no bounds or is no printable line.
+    """
+    inspect = msgspec.inspect
+    match kind:
+        case inspect.IntType() | inspect.FloatType():
+            if kind.ge is None or kind.le is None:
+                return ["a number without a range"]
+        case inspect.BytesType():
+            if kind.max_length is None:
+                return ["bytes without end"]
+        case inspect.StrType():
+            return ["a text that is no line"]
+        case inspect.CustomType():
+            if not issubclass(kind.cls, texts.Line):
+                return [f"a {kind.cls.__name__}"]
+        case inspect.ListType():
+            return _bounds(kind.item_type)
+        case inspect.UnionType():
+            return [wrong for each in kind.types for wrong in _bounds(each)]
+        case inspect.Metadata():
+            return _bounds(kind.type)
+        case (
+            inspect.StructType()
+            | inspect.LiteralType()
+            | inspect.BoolType()
+            | inspect.NoneType()
+        ):
+            pass
+        case _:
+            return [f"a {kind}"]
+    return []
+
+
+@pytest.mark.parametrize("name", sorted(records()))
+def test_everything_has_bounds(name):
+    """
+    Each number has a range that is checked on arrival, bytes have a length, and every
+    text becomes a line.
+    """
+    info = msgspec.inspect.type_info(records()[name])
+    assert isinstance(info, msgspec.inspect.StructType)
+    wrong = {field.name: _bounds(field.type) for field in info.fields}
+    # As long as the lengths beside them say.
+    allowed = {"digests"} if name == "Signature" else set()
+    assert {field for field, found in wrong.items() if found} == allowed
+
+
+def test_arguments_have_bounds():
+    """
+    The same for what is in boxes.
+    """
+    bounded = (payload.Payload, amp.Boolean, *TYPES)
+    for command in commands.COMMANDS.values():
+        for _name, argument in (*command.arguments, *command.response):
+            assert type(argument) in bounded
+    assert amp.Unicode not in TYPES
+    assert amp.String not in TYPES

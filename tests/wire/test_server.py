@@ -66,6 +66,10 @@ def ended(client: Client) -> BaseException:
     return errors[0].value
 
 
+#: A digest, of whatever.
+DIGEST = bytes(32)
+
+
 class TestWelcome:
     """
     The first command.
@@ -242,11 +246,11 @@ class TestRights:
             "list": source.list(0),
             "digest": source.digest([Prefix(b"x", b"", 0)]),
             "read": source.read([Range(b"x", b"", 0, 0)]),
-            "remove": source.remove([Removal(b"x", b"", b"")]),
+            "remove": source.remove([Removal(b"x", b"", DIGEST)]),
             "offer": destination.offer([Offer(b"x", 1)], []),
-            "compare": destination.compare([Finish(b"x", 0, b"", 0, 0)]),
+            "compare": destination.compare([Finish(b"x", 0, DIGEST, 0, 0)]),
             "write": destination.write([Piece(b"x", 0, 0)], b""),
-            "finish": destination.finish([Finish(b"x", 0, b"", 0, 0)]),
+            "finish": destination.finish([Finish(b"x", 0, DIGEST, 0, 0)]),
         }.items():
             waiting = client.begin(asked)
             client.wires.pump()

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from realize.observe.metrics import CommandMetrics
 from realize.wire.commands.connection import (
     FEATURES,
+    MAX_FEATURES,
     SOFTWARE,
     TOKEN_SIZE,
     VERSION,
@@ -54,6 +55,7 @@ __all__ = [
     "FEATURES",
     "LOST",
     "MAX_DIRECTORIES",
+    "MAX_FEATURES",
     "SOFTWARE",
     "TOKEN_SIZE",
     "UNKNOWN",

@@ -4,28 +4,32 @@ How a connection begins, stays alive and ends.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 from twisted.protocols import amp
 
 from realize import __version__
 from realize.model import Natural, Value
+from realize.texts import Label
 from realize.wire.commands.request import Request
-from realize.wire.payload import Payload, Unsigned
+from realize.wire.payload import Octets, Payload, Text, Unsigned, Word
 
 #: The version of the protocol.  Both ends must have the same.
 VERSION: Final = 1
 
 #: What this program calls itself to the other end.
-SOFTWARE: Final = f"realize/{__version__}"
+SOFTWARE: Final = Label(f"realize/{__version__}")
 
 #: Bytes in the token of a session.
 TOKEN_SIZE: Final = 16
 
 #: What this program can do beyond what every version can, in the order in which it
 #: came to be; the other end uses only what both can.
-FEATURES: Final = ("holes", "zstd")
+FEATURES: Final = (Label("holes"), Label("zstd"))
+
+#: Most features that an end may say it has.
+MAX_FEATURES: Final = 64
 
 
 class Granted(Value, frozen=True):
@@ -38,7 +42,7 @@ class Granted(Value, frozen=True):
     :ivar replace: put files onto existing names.
     """
 
-    directory: str
+    directory: Label
     take: bool = False
     put: bool = False
     replace: bool = False
@@ -56,11 +60,11 @@ class Greeting(Value, frozen=True):
     :ivar features: as :data:`FEATURES`; those that are not known mean nothing.
     """
 
-    software: str
+    software: Label
     granted: list[Granted]
     max_payload: Natural
     max_requests: Natural
-    features: list[str] = []
+    features: Annotated[list[Label], msgspec.Meta(max_length=MAX_FEATURES)] = []
 
 
 class Welcome(Request):
@@ -85,9 +89,9 @@ class Welcome(Request):
     arguments = [(b"version", Unsigned()), (b"payload", Payload(msgspec.Raw))]
     response = [
         (b"version", Unsigned()),
-        (b"software", amp.Unicode()),
-        (b"token", amp.String()),
-        (b"compress", amp.Unicode(optional=True)),
+        (b"software", Word()),
+        (b"token", Octets(TOKEN_SIZE)),
+        (b"compress", Word(optional=True)),
     ]
 
 
@@ -108,5 +112,5 @@ class Closing(Request):
     :param again: whether connecting again later can help.
     """
 
-    arguments = [(b"text", amp.Unicode()), (b"again", amp.Boolean())]
+    arguments = [(b"text", Text()), (b"again", amp.Boolean())]
     requiresAnswer = False

@@ -4,10 +4,8 @@ What is asked about limits, the status and the log.
 
 from __future__ import annotations
 
-from twisted.protocols import amp
-
 from realize.wire.commands.request import Request
-from realize.wire.payload import Payload, Unsigned
+from realize.wire.payload import Payload, Text, Unsigned, Word
 from realize.wire.status import Status, Throttle
 
 
@@ -39,11 +37,11 @@ class SetThrottle(Request):
     """
 
     arguments = [
-        (b"scope", amp.Unicode()),
-        (b"name", amp.Unicode(optional=True)),
+        (b"scope", Word()),
+        (b"name", Word(optional=True)),
         (b"connection", Unsigned(optional=True)),
-        (b"send", amp.Unicode(optional=True)),
-        (b"receive", amp.Unicode(optional=True)),
+        (b"send", Word(optional=True)),
+        (b"receive", Word(optional=True)),
         (b"seconds", Unsigned(optional=True)),
     ]
     response = [(b"payload", Payload(Throttle))]
@@ -64,8 +62,8 @@ class GetThrottle(Request):
     """
 
     arguments = [
-        (b"scope", amp.Unicode()),
-        (b"name", amp.Unicode(optional=True)),
+        (b"scope", Word()),
+        (b"name", Word(optional=True)),
         (b"connection", Unsigned(optional=True)),
     ]
     response = [(b"payload", Payload(Throttle))]
@@ -96,5 +94,5 @@ class SetLogLevel(Request):
     :raises NotAllowed: no such right.
     """
 
-    arguments = [(b"level", amp.Unicode()), (b"seconds", Unsigned(optional=True))]
-    response = [(b"before", amp.Unicode())]
+    arguments = [(b"level", Text()), (b"seconds", Unsigned(optional=True))]
+    response = [(b"before", Text())]

@@ -30,8 +30,9 @@ from realize.model import (
     Value,
     Written,
 )
+from realize.paths import MAX_PATH
 from realize.wire.commands.request import Request
-from realize.wire.payload import Payload, Unsigned
+from realize.wire.payload import Octets, Payload, Unsigned, Word
 
 #: Most directories that come with one batch of offers.
 MAX_DIRECTORIES: Final = 8 * MAX_BATCH
@@ -66,8 +67,8 @@ class OpenSource(Request):
     """
 
     arguments = [
-        (b"directory", amp.Unicode()),
-        (b"below", amp.String()),
+        (b"directory", Word()),
+        (b"below", Octets(MAX_PATH)),
         (b"settle", Unsigned(optional=True)),
     ]
     response = [(b"store", Unsigned()), (b"payload", Payload(Place))]
@@ -88,7 +89,7 @@ class OpenDestination(Request):
     :raises BadRequest: too many stores are open on this connection.
     """
 
-    arguments = [(b"directory", amp.Unicode()), (b"below", amp.String())]
+    arguments = [(b"directory", Word()), (b"below", Octets(MAX_PATH))]
     response = [(b"store", Unsigned()), (b"payload", Payload(Place))]
 
 
