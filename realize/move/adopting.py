@@ -35,13 +35,13 @@ class Adopter:
     Lets the destination take files over, if it can.
 
     :ivar again: what to do with a file that has to be copied after all.
-    :ivar prune: lets directories go that this has emptied; None if they are to stay.
+    :ivar prune: lets directories go that this has emptied, if they are to.
     """
 
     _run: Run
     _receipts: Receipts
     _again: Callable[[Item], None]
-    _prune: Callable[[list[Item]], Awaitable[None]] | None
+    _prune: Callable[[list[Item]], Awaitable[None]]
     #: None until the destination has said whether it can.
     _can: bool | None = None
 
@@ -95,8 +95,7 @@ class Adopter:
                 run.refuse([(item, result)], _side_of(result))
         if adopted:
             await run.succeed(adopted, self._receipts_of(adopted), "destination")
-            if self._prune is not None:
-                await self._prune(adopted)
+            await self._prune(adopted)
         return []
 
     async def _receipts_of(self, adopted: list[Item]) -> None:

@@ -105,7 +105,7 @@ class Assembly:
                 run,
                 receipts,
                 again=self._offer_again,
-                prune=self._remover.prune if settings.remove_directories else None,
+                prune=self._remover.prune,
             ),
             compares=self._patcher.takes,
             queued_bytes=self._sender.queued_bytes,

@@ -23,7 +23,6 @@ from realize.errors import (
     SourceChanged,
 )
 from realize.model import (
-    DIGEST_SIZE,
     Failure,
     Finished,
     Held,
@@ -47,12 +46,13 @@ class Remover:
     """
     The step that removes.
 
+    :ivar prunes: whether directories go that this leaves empty.
     :ivar pending: files that are safe and not known to be removed, by path; kept by
         the caller beyond a lost connection.
     """
 
     _run: Run
-    _prune: bool
+    _prunes: bool
     pending: dict[bytes, Item]
     _receipts: Receipts = NO_RECEIPTS
     #: Of *pending*, those that are left over from a connection that was lost.
@@ -105,21 +105,17 @@ class Remover:
         self._written.begin()
         self._present.begin()
 
-    async def prune(self, adopted: list[Item]) -> None:
+    async def prune(self, items: Sequence[Item]) -> None:
         """
-        Let directories go that renaming files away has emptied.
-
-        The source looks for one of them in each directory, finds nothing, and
-        tidies up as after any removal.
+        Let directories go that files have left, if that has emptied them.
         """
-        one_each = {parent_of(item.file.path): item.file for item in adopted}
-        removals = [
-            Removal(file.path, file.identity, bytes(DIGEST_SIZE))
-            for file in one_each.values()
-        ]
+        parents = {parent_of(item.file.path): None for item in items}
+        parents.pop(b"", None)
+        if not parents or not self._prunes:
+            return
         # The files are where they should be, whatever becomes of the directories.
         with suppress(PeerError):
-            await self._run.source.remove(removals, prune=True)
+            await self._run.source.prune(list(parents))
 
     async def _remove(self, batch: list[Item]) -> None:
         await self._end_with(batch, "now")
@@ -201,7 +197,7 @@ class Remover:
             for item in items
         ]
         try:
-            return await self._run.source.remove(removals, self._prune)
+            return await self._run.source.remove(removals)
         except PeerError as error:
             return [Failure.of(error)] * len(items)
 
@@ -211,6 +207,7 @@ class Remover:
             self._left_over.discard(item.file.path)
         if items:
             await self._run.succeed(items, self._receipts.removed(items), "source")
+            await self.prune(items)
 
     def _give_up(
         self,

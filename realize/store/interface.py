@@ -119,14 +119,18 @@ class Source(Store, Protocol):
             :meth:`read`.
         """
 
-    async def remove(
-        self, files: Sequence[Removal], prune: bool = False
-    ) -> Sequence[Removed | Failure]:
+    async def remove(self, files: Sequence[Removal]) -> Sequence[Removed | Failure]:
         """
         Delete files that are still the version that was moved.
+        """
 
-        :param prune: remove directories too that this left empty, and their parents,
-            but never the root.
+    async def prune(self, directories: Sequence[bytes]) -> None:
+        """
+        Remove directories that are empty, and then their parents if that left those
+        empty; never the root, and nothing else.
+
+        :param directories: their paths.  One that is not empty, or not there, stays as
+            it is.
         """
 
 

@@ -77,7 +77,7 @@ class Remover:
         self._waiting: dict[bytes, _Waiting] = {}
         self._lock = threading.Lock()
 
-    def remove(self, files: Sequence[Removal], prune: bool) -> list[Removed | Failure]:
+    def remove(self, files: Sequence[Removal]) -> list[Removed | Failure]:
         """
         As :meth:`realize.store.interface.Source.remove`.
         """
@@ -85,12 +85,21 @@ class Remover:
         touched: set[bytes] = set()
         for parent, group in groupby(files, key=lambda file: parent_of(file.path)):
             results += self._remove_from(parent, list(group), touched)
-        if prune:
-            for file, result in zip(files, results, strict=True):
-                if isinstance(result, Removed) and file.step in ("now", "unlink"):
-                    self._prune(parent_of(file.path), touched)
         self._sync(touched)
         return results
+
+    def prune(self, directories: Sequence[bytes]) -> None:
+        """
+        As :meth:`realize.store.interface.Source.prune`.
+
+        :raises UnsafePath: a path is not canonical; nothing was removed then.
+        """
+        for path in directories:
+            RelativePath.parse(path)
+        touched: set[bytes] = set()
+        for path in directories:
+            self._prune(path, touched)
+        self._sync(touched)
 
     def close(self) -> None:
         """

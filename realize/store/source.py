@@ -155,15 +155,20 @@ class LocalSource:
         """
         return await self.work.run(signing_keys(wanted), self._sign, wanted)
 
-    async def remove(
-        self, files: Sequence[Removal], prune: bool = False
-    ) -> Sequence[Removed | Failure]:
+    async def remove(self, files: Sequence[Removal]) -> Sequence[Removed | Failure]:
         """
         See :class:`~realize.store.interface.Source`.
         """
         _check_batch(files)
         keys = [each.path for each in files]
-        return await self.work.run(keys, self._remove, files, prune)
+        return await self.work.run(keys, self._remove, files)
+
+    async def prune(self, directories: Sequence[bytes]) -> None:
+        """
+        See :class:`~realize.store.interface.Source`.
+        """
+        _check_batch(directories)
+        await self.work.run([], self._prune, directories)
 
     # -- in threads
 
@@ -206,12 +211,14 @@ class LocalSource:
         self._check_root()
         return self._signer.sign(wanted)
 
-    def _remove(
-        self, files: Sequence[Removal], prune: bool
-    ) -> Sequence[Removed | Failure]:
+    def _prune(self, directories: Sequence[bytes]) -> None:
+        self._check_root()
+        self._remover.prune(directories)
+
+    def _remove(self, files: Sequence[Removal]) -> Sequence[Removed | Failure]:
         self._check_root()
         self._reader.let_go(file.path for file in files)
-        results = self._remover.remove(files, prune)
+        results = self._remover.remove(files)
         self._recorder.removed(
             [
                 Settled(file.path, size_of(file.identity), file.digest)

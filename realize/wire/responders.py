@@ -304,9 +304,13 @@ class Responders(Link):
             return {"payload": pack(extents, data)}
 
     @commands.Remove.responder
-    async def remove(self, store: int, prune: bool, payload: Unpacked) -> Answer:
-        removed = await self._source(store).remove(payload.head, prune)
-        return {"payload": pack(removed)}
+    async def remove(self, store: int, payload: Unpacked) -> Answer:
+        return {"payload": pack(await self._source(store).remove(payload.head))}
+
+    @commands.Prune.responder
+    async def prune(self, store: int, payload: Unpacked) -> Answer:
+        await self._source(store).prune(payload.head)
+        return {}
 
     # -- destinations
 

@@ -195,10 +195,15 @@ class RemoteSource(_RemoteStore):
             raise self._connection.broken("Read has not as many bytes as it says")
         return answer
 
-    async def remove(
-        self, files: Sequence[Removal], prune: bool = False
-    ) -> Sequence[Removed | Failure]:
-        return await self._batch(commands.Remove, files, _weigh_file, prune=prune)
+    async def remove(self, files: Sequence[Removal]) -> Sequence[Removed | Failure]:
+        return await self._batch(commands.Remove, files, _weigh_file)
+
+    async def prune(self, directories: Sequence[bytes]) -> None:
+        _check_count(directories)
+        for part in _parts(directories, len):
+            await self._connection.ask(
+                commands.Prune, store=self._number, payload=pack(part)
+            )
 
 
 class RemoteDestination(_RemoteStore):

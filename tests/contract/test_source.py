@@ -9,7 +9,7 @@ import shutil
 
 import pytest
 
-from realize.errors import BadRequest, DirectoryGone, PeerError
+from realize.errors import BadRequest, DirectoryGone, PeerError, UnsafePath
 from realize.model import (
     MAX_BATCH,
     MAX_BATCH_BYTES,
@@ -277,20 +277,22 @@ class TestRemove:
 
     def test_prune(self, pair, source, here):
         """
-        Emptied directories go with it, but no others and never the root.
+        Empty directories go, and those above that are empty then; but no others, and
+        nothing else.
         """
-        for directory in ("a/b/c", "a/kept", "empty"):
+        for directory in ("a/b/c", "a/kept", "empty", "d"):
             (here / directory).mkdir(parents=True)
-        (here / "a/b/c/x").write_bytes(b"content")
-        file = files_of(pair, source)[b"a/b/c/x"]
-        run(pair, source.remove([removal(file, b"content")], prune=True))
-        assert contents(here) == {"a": None, "a/kept": None, "empty": None}
-        (here / "y").write_bytes(b"content")
-        for directory in ("a/kept", "a", "empty"):
-            (here / directory).rmdir()
-        file = files_of(pair, source)[b"y"]
-        run(pair, source.remove([removal(file, b"content")], prune=True))
+        (here / "d/x").write_bytes(b"content")
+        (here / "link").symlink_to("empty")
+        run(pair, source.prune([b"a/b/c", b"d", b"d/x", b"none/at/all", b"link"]))
+        left = {"a": None, "a/kept": None, "empty": None, "d": None, "d/x": b"content"}
+        assert {**contents(here), "link": None} == {**left, "link": None}
+        (here / "link").unlink()
+        (here / "d/x").unlink()
+        run(pair, source.prune([b"a/kept", b"d", b"empty"]))
         assert contents(here) == {}
+        with pytest.raises(UnsafePath):
+            run(pair, source.prune([b"../here"]))
 
     @pytest.mark.parametrize("step", ["now", "hide"])
     def test_changed_files_stay(self, pair, source, here, step):

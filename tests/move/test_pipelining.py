@@ -234,11 +234,12 @@ class Endless:
         answer = [Extent(1, bytes(32))] * len(ranges), bytes(len(ranges))
         return await self.link.carry("read", lambda: answer)
 
-    async def remove(
-        self, files: Sequence[Removal], prune: bool = False
-    ) -> Sequence[Removed | Failure]:
+    async def remove(self, files: Sequence[Removal]) -> Sequence[Removed | Failure]:
         self.removed += len(files)
         return await self.link.carry("remove", lambda: [Removed()] * len(files))
+
+    async def prune(self, directories: Sequence[bytes]) -> None:
+        raise NotImplementedError
 
     async def offer(
         self,

@@ -71,11 +71,9 @@ def test_hidden_until_all_are_done(tree, remover):
     for path in paths:
         path.write_bytes(CONTENT)
     items = [removal(tree, path, "hide") for path in paths]
-    assert remover.remove(items, False) == [Removed()] * 3
+    assert remover.remove(items) == [Removed()] * 3
     assert len(list(tree.iterdir())) == 1
-    answers = remover.remove(
-        [step(items[0], "unlink"), step(items[1], "restore")], False
-    )
+    answers = remover.remove([step(items[0], "unlink"), step(items[1], "restore")])
     assert answers == [Removed()] * 2
     assert len(list(tree.iterdir())) == 2
     assert one(remover, step(items[2], "unlink")) == Removed()

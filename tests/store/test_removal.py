@@ -24,7 +24,7 @@ def test_removes(tree, remover):
     for path in (*paths, tree / "other"):
         path.write_bytes(CONTENT)
     before = descriptors()
-    answers = remover.remove([removal(tree, path) for path in paths], False)
+    answers = remover.remove([removal(tree, path) for path in paths])
     assert answers == [Removed()] * 5
     assert names_below(tree) == {"other", "sub", "sub/deep"}
     assert descriptors() <= before + 3
@@ -198,7 +198,7 @@ def test_one_of_a_batch_changed(tree, remover):
         path.write_bytes(CONTENT)
     items = [removal(tree, path) for path in paths]
     truncate(tree / "b")
-    answers = remover.remove(items, False)
+    answers = remover.remove(items)
     assert [type(answer) for answer in answers] == [Removed, Failure, Removed]
     assert names_below(tree) == {"b"}
 
@@ -212,7 +212,7 @@ def test_hard_links(tree, remover):
     for name in names[1:]:
         os.link(tree / "a", tree / name)
     items = [removal(tree, tree / name) for name in names]
-    assert remover.remove(items, False) == [Removed()] * 3
+    assert remover.remove(items) == [Removed()] * 3
     assert names_below(tree) == set()
 
 

@@ -93,7 +93,7 @@ def test_full_disk(public):
             one(remover, hide)
         changed = removal(public, public / "b")
         truncate(public / "b")
-        answers = remover.remove([step(hide, "now"), changed], False)
+        answers = remover.remove([step(hide, "now"), changed])
         assert answers[0] == Removed()
         assert isinstance(answers[1].error, SourceChanged)
         assert names_below(public) == {"b"}

@@ -65,11 +65,11 @@ def removal(tree, path, step="now"):
     return Removal(name, identity_at(path), blake3(CONTENT).digest(), step)
 
 
-def one(remover, item, prune=False):
+def one(remover, item):
     """
     The answer for one file, or the error.
     """
-    (answer,) = remover.remove([item], prune)
+    (answer,) = remover.remove([item])
     if isinstance(answer, Failure):
         raise answer.error
     return answer

@@ -465,9 +465,8 @@ MALFORMED = {
         _command=b"List", _ask=b"1", store=b"1", cursor=b"9" * 60_000
     ).serialize(),
     "no boolean": AmpBox(
-        _command=b"Remove", _ask=b"1", store=b"1", prune=b"1", payload=b"5"
-    ).serialize()
-    + b"\0\0\0\1\x90",
+        _command=b"List", _ask=b"1", store=b"1", cursor=b"0", restore=b"1"
+    ).serialize(),
     "invalid UTF-8": AmpBox(
         _command=b"OpenDestination", _ask=b"1", directory=b"\xff", below=b""
     ).serialize(),

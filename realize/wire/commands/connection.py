@@ -16,7 +16,7 @@ from realize.wire.commands.request import Request
 from realize.wire.payload import Octets, Payload, Text, Unsigned, Word
 
 #: The version of the protocol.  Both ends must have the same.
-VERSION: Final = 1
+VERSION: Final = 2
 
 #: What this program calls itself to the other end.
 SOFTWARE: Final = Label(f"realize/{__version__}")

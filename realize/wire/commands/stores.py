@@ -184,17 +184,32 @@ class Remove(Request):
     repeat.
 
     :param store: number of a source.
-    :param prune: delete directories too that this leaves empty.
     :param payload: a list of :class:`~realize.model.Removal`.
     :returns: ``payload``, as many :class:`~realize.model.Removed` or failures.
     """
 
     arguments = [
         (b"store", Unsigned()),
-        (b"prune", amp.Boolean()),
         (b"payload", Payload(Annotated[list[Removal], _Max])),
     ]
     response = [(b"payload", Payload(list[Removed | Failure]))]
+
+
+class Prune(Request):
+    """
+    Remove directories that are empty, and their parents if that leaves those empty,
+    but never the root.  Right: take.  Safe to repeat: there is nothing else that it
+    could remove.
+
+    :param store: number of a source.
+    :param payload: a list of paths of directories.
+    :raises UnsafePath: one of them is not a canonical path.
+    """
+
+    arguments = [
+        (b"store", Unsigned()),
+        (b"payload", Payload(Annotated[list[bytes], _Max])),
+    ]
 
 
 class Offering(Request):

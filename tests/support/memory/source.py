@@ -137,21 +137,28 @@ class MemorySource(MemoryStore):
         extents = await self._each("read", ranges, do, lambda item: item.path)
         return extents, b"".join(parts)
 
-    async def remove(
-        self, files: Sequence[Removal], prune: bool = False
-    ) -> Sequence[Removed | Failure]:
+    async def remove(self, files: Sequence[Removal]) -> Sequence[Removed | Failure]:
         """
         Delete files.
         """
 
         def do(item: Removal) -> Removed:
             assert len(item.digest) == DIGEST_SIZE
-            removed = self._remove(item)
-            if prune and item.step in ("now", "unlink"):
-                self.disk.prune(item.path)
-            return removed
+            return self._remove(item)
 
         return await self._each("remove", files, do, lambda item: item.path)
+
+    async def prune(self, directories: Sequence[bytes]) -> None:
+        """
+        Remove what is empty.
+        """
+
+        def effect() -> None:
+            self._begin("prune")
+            for path in directories:
+                self.disk.prune(path + b"/")
+
+        await self.link.carry("prune", effect)
 
     def _content(self, wanted: Sign) -> bytes:
         return self._node(wanted.path, wanted.version).content
