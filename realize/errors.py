@@ -243,6 +243,18 @@ class Busy(PeerError):
     defers = True
 
 
+class OverShare(PeerError):
+    """
+    For now the peer holds its share of what the other end has for all: descriptors,
+    memory, room that is set aside.
+
+    What it asked for can be had later in the same run: it goes on with less.
+    """
+
+    code = "OVER_SHARE"
+    defers = True
+
+
 def peer_errors(root: type[PeerError] = PeerError) -> Iterator[type[PeerError]]:
     """
     Every class that crosses the wire, subclasses before their bases.

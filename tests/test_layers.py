@@ -19,7 +19,7 @@ LAYERS = (
     {"errors"},
     {"units", "paths", "memory"},
     {"texts"},
-    {"model", "peers", "schedule"},
+    {"model", "peers", "schedule", "accounts"},
     {"delta"},
     {"config"},
     {"config_file"},

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,12 +31,6 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
     from realize.wire.compression import Mode
-
-#: Most descriptors that are asked of the system.
-MAX_DESCRIPTORS: Final = 65536
-
-#: Descriptors kept for other things than files in the making.
-SPARE_DESCRIPTORS: Final = 512
 
 #: What ``--output`` takes.
 OUTPUTS: Final = ("progress", "quiet", "log", "json")
@@ -180,7 +173,6 @@ def command(
         settle=settle or 0.0,
         remove_directories=remove_directories,
         dry_run=dry_run,
-        open_files=_open_files(),
     )
     log = LogChoice.of(ctx)
     log.usual = USUAL_LEVELS.get(output, "warn")
@@ -252,21 +244,6 @@ def _needs_config(src: str, dst: str, config: str | None) -> bool:
 
 def _none() -> tuple[Config, Path | None]:
     return Config(), None
-
-
-def _open_files() -> int:
-    """
-    How many files may be in the making at once, after asking for as many descriptors
-    as can be had.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    unlimited = resource.RLIM_INFINITY
-    wanted = MAX_DESCRIPTORS if hard == unlimited else min(hard, MAX_DESCRIPTORS)
-    if soft != unlimited and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        soft = wanted
-    usual = MoveSettings().open_files
-    return usual if soft == unlimited else max(16, min(usual, soft - SPARE_DESCRIPTORS))
 
 
 def choose_output(

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from realize.accounts import Accounts
 from realize.cli.endpoints import LocalPlace, PeerPlace, Place, other_party
 from realize.cli.report import Ends
 from realize.config import DirectorySettings
@@ -75,6 +76,7 @@ class Opener:
         self._key = _load(key) if key else None
         self._token = secrets.token_bytes(TOKEN_SIZE)
         self._directories: dict[bytes, LocalDirectory] = {}
+        self._accounts = Accounts()
 
     @property
     def ends(self) -> Ends:
@@ -183,6 +185,7 @@ class Opener:
                 str(place),
                 DirectorySettings(path),
                 self._reactor,
+                accounts=self._accounts,
                 # Files that come to their end are logged by MoveLog.
                 records=Records.unseen(str(place), tells_files=False),
             )

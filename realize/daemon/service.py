@@ -8,7 +8,6 @@ background, and ends it with one line and status 1: later nobody would see it.
 from __future__ import annotations
 
 import os
-import resource
 import sys
 from collections.abc import Mapping
 from functools import partial
@@ -29,6 +28,7 @@ from twisted.python.failure import Failure
 from txaio.tx import make_logger
 
 import realize
+from realize.accounts import Accounts
 from realize.config import Config, DirectorySettings
 from realize.config_file import find_config, load_config
 from realize.daemon.access import Access
@@ -86,9 +86,13 @@ def _make_daemon(options: Options, environ: Mapping[str, str], reactor: Any) -> 
         options, environ, config.service, sys.stdout, reactor, monitoring.logged
     )
 
+    accounts = Accounts()
+
     def make_directory(name: str, settings: DirectorySettings) -> LocalDirectory:
         records = monitoring.records(name, logs.audit)
-        return LocalDirectory(name, settings, reactor, records=records)
+        return LocalDirectory(
+            name, settings, reactor, records=records, accounts=accounts
+        )
 
     access = Access(make_directory, reactor, logs.switch)
     access.use(config)
@@ -224,7 +228,6 @@ class Daemon(Service):
         """
         super().startService()
         ignore_lease_signals()
-        _raise_file_limit()
         keep_freed_memory()
         collect_rarely()
         self._monitoring.watch(self._access.directories.values())
@@ -278,12 +281,3 @@ class Daemon(Service):
         )
         await self._upkeep.stop()
         return True
-
-
-def _raise_file_limit() -> None:
-    """
-    Take all the open files that the system grants: one for each file in transfer, and
-    a few for each connection.
-    """
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -85,7 +85,6 @@ class Assembly:
             self._finisher.written.put,
             waiting=lambda: self._finisher.written.load + self._patcher.open,
             more=lambda: self._lister.load > 0 or self._offerer.offering,
-            open_files=settings.open_files,
         )
         self._patcher = Patcher(
             run,
@@ -123,6 +122,14 @@ class Assembly:
             self._offerer,
             self._lister,
         )
+        run.pace.active = self._active
+        run.pace.open = self._sender.open_partials
+
+    def _active(self) -> int:
+        """
+        Files between offer and end.
+        """
+        return sum(step.load for step in self._run.line.steps) - self._lister.load
 
     def _may_list(self) -> bool:
         # What was left to be removed must be gone, or it would be listed again.

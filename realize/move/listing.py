@@ -170,19 +170,22 @@ class Lister:
             )
         return settled
 
-    def take(self, large: bool) -> tuple[list[Item], list[Directory]]:
+    def take(
+        self, large: bool, most: int = MAX_BATCH
+    ) -> tuple[list[Item], list[Directory]]:
         """
         The next batch to be offered, and the directories above its files, parents
         first.
 
         :param large: of the files of more than one slice, or of the others.
+        :param most: how many files; at least one.
         """
         chunks = self._large if large else self._small
         now = self._run.clock.seconds()
         items, chosen = list[Item](), dict[bytes, Directory]()
         names = nbytes = 0
         last_parent = None
-        while chunks and len(items) < MAX_BATCH:
+        while chunks and len(items) < min(most, MAX_BATCH):
             chunk = chunks[0]
             file = chunk.files[chunk.start]
             names += len(file.path)

@@ -10,6 +10,7 @@ from realize.errors import SamePlace
 from realize.move.assembly import Assembly
 from realize.move.line import Line
 from realize.move.outcome import MoveObserver, MoveSettings, Totals
+from realize.move.pace import Pace
 from realize.move.receipts import NO_RECEIPTS, Receipts
 from realize.move.rehearsal import Rehearsal
 from realize.move.run import Run
@@ -112,7 +113,8 @@ class Mover:
             self._tally.restart(list(self._pending.values()))
         self._walked = True
         self._window.clear()
-        run = Run(line, source, destination, self._tally, self._clock)
+        pace = Pace(line, self._clock, self._settings.open_files)
+        run = Run(line, source, destination, self._tally, self._clock, pace)
         if self._settings.dry_run:
             Rehearsal(run, self._settings)
         else:

@@ -16,9 +16,6 @@ from realize.move.listing import MAX_OFFERED_BYTES, Lister
 from realize.move.run import Run
 from realize.move.tally import Item
 
-#: Most files between offer and end.
-MAX_ACTIVE: Final = 8192
-
 #: Most batches of offers in progress.
 OFFERS: Final = 4
 
@@ -78,8 +75,13 @@ class Offerer:
         Offer what was listed.
         """
         start = self._run.line.start
-        while self._again and self._may_offer():
+        pace = self._run.pace
+        while self._again and self._may_begin():
             items, self._again = self._again[:MAX_BATCH], self._again[MAX_BATCH:]
+            start(self._introduce(items, [], large=False, adopt=False))
+        while pace.waiting and self._may_offer():
+            items = pace.waiting[: min(MAX_BATCH, pace.files)]
+            del pace.waiting[: len(items)]
             start(self._introduce(items, [], large=False, adopt=False))
         for large in (False, True):
             while (
@@ -88,20 +90,25 @@ class Offerer:
                 < MAX_OFFERED_BYTES
                 and self._may_offer()
             ):
-                items, directories = self._lister.take(large)
+                items, directories = self._lister.take(large, pace.files)
                 start(
                     self._introduce(items, directories, large, self._adopter.may_help)
                 )
 
-    def _may_offer(self) -> bool:
+    def _may_begin(self) -> bool:
         """
-        Whether another batch may be offered; only one until it is known whether
-        the destination adopts.
+        Whether there may be another batch; only one until it is known whether the
+        destination adopts.
         """
         if self._batches >= (OFFERS if self._adopter.decided else 1):
             return False
-        active = sum(step.load for step in self._run.line.steps) - self._lister.load
-        return active < MAX_ACTIVE and self._run.may_go_on()
+        return self._run.may_go_on()
+
+    def _may_offer(self) -> bool:
+        """
+        Whether a file may be offered that does not count as active yet.
+        """
+        return self._may_begin() and self._run.pace.files > 0
 
     async def _introduce(
         self,
@@ -162,6 +169,7 @@ class Offerer:
         """
         Note what the destination has, and whether to prove that it is the same.
         """
+        item.offered = True
         item.partial = held.partial
         item.replaces = held.present >= 0
         item.present, item.version = held.present, held.version

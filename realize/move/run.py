@@ -9,10 +9,11 @@ from collections.abc import Awaitable, Sequence
 from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 
-from realize.errors import DirectoryGone, DiskError, PeerError
+from realize.errors import DirectoryGone, DiskError, OverShare, PeerError
 from realize.model import Digests, Failure, Prefix
 from realize.move.line import Line
 from realize.move.outcome import Side
+from realize.move.pace import Pace
 from realize.move.tally import Item, Tally
 from realize.store.interface import Destination, Source
 
@@ -24,6 +25,7 @@ class Run:
 
     :ivar line: of the steps.
     :ivar tally: hears what becomes of the files.
+    :ivar pace: how much may be in progress.
     """
 
     line: Line
@@ -31,6 +33,7 @@ class Run:
     destination: Destination
     tally: Tally
     clock: IReactorTime
+    pace: Pace
 
     def may_go_on(self) -> bool:
         """
@@ -41,9 +44,22 @@ class Run:
     def refuse(self, refused: Sequence[tuple[Item, Failure]], side: Side) -> None:
         """
         Files did not make it, each for its reason.  Ends the run if a root is gone.
+        Those for which there is only no room now are offered again.
 
         :param side: the end at fault.
         """
+        later = [
+            item
+            for item, failure in refused
+            if failure.code == OverShare.code and item.finished is None
+        ]
+        if later:
+            self.pace.put_off(later)
+            refused = [
+                (item, failure)
+                for item, failure in refused
+                if failure.code != OverShare.code or item.finished is not None
+            ]
         if not refused:
             return
         self.tally.failed(refused, side, self.clock.seconds())
@@ -73,6 +89,7 @@ class Run:
             why = DiskError(f"it is at its destination, but {error}")
             self.refuse_all(items, why, side)
         else:
+            self.pace.progressed()
             self.tally.succeeded(items, self.clock.seconds())
 
     async def digests(

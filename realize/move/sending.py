@@ -78,7 +78,6 @@ class Sender:
         before anything that is asked for now.
     :ivar waiting: how many partials are open beyond those that are being written.
     :ivar more: whether further small files can be expected soon.
-    :ivar open_files: most partials open at once.
     """
 
     _run: Run
@@ -86,7 +85,6 @@ class Sender:
     _written: Callable[[Sequence[Item]], None]
     _waiting: Callable[[], int]
     _more: Callable[[], bool]
-    _open_files: int
     _small: deque[Item] = field(factory=deque)
     _small_bytes: int = 0
     _large: deque[Large] = field(factory=deque)
@@ -168,7 +166,13 @@ class Sender:
         """
         Whether another partial may be opened.
         """
-        return self._open + self._waiting() < self._open_files or not self._open
+        return self.open_partials() < self._run.pace.partials or not self._open
+
+    def open_partials(self) -> int:
+        """
+        How many are open, or will be once what was begun gets there.
+        """
+        return self._open + self._waiting()
 
     def _batch_bytes(self) -> int:
         size = self._window.size
@@ -178,7 +182,7 @@ class Sender:
     def _begin_batch(self) -> None:
         queue, batch, names, nbytes = self._small, list[Item](), 0, 0
         most_bytes = self._batch_bytes()
-        most = max(1, self._open_files - self._open - self._waiting())
+        most = max(1, self._run.pace.partials - self.open_partials())
         while queue and len(batch) < min(MAX_BATCH, most):
             file = queue[0].file
             names += len(file.path)

@@ -38,6 +38,7 @@ class Item:
     A file on its way through a move.
 
     :ivar began: seconds, by the move's clock.
+    :ivar offered: whether the destination has taken the offer.
     :ivar partial: bytes of it that the destination has from an earlier run.
     :ivar replaces: whether the destination has a file of this name.
     :ivar present: its bytes; -1 without one.
@@ -54,6 +55,7 @@ class Item:
 
     file: File
     began: float
+    offered: bool = False
     partial: int = 0
     replaces: bool = False
     present: int = -1

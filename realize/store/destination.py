@@ -5,7 +5,6 @@ A directory of this host that files are put into.
 from __future__ import annotations
 
 import os
-import resource
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -53,8 +52,7 @@ from realize.store.together import sync_together
 from realize.store.work import WorkQueue, signing_keys
 from realize.store.writing import Writer
 
-#: Most files of one store under construction at once, if the process may have so
-#: many descriptors.
+#: Most files of one store under construction at once, if its account allows as many.
 MAX_OPEN: Final = 4096
 
 
@@ -72,8 +70,7 @@ class LocalDestination:
     :param recorder: told of what happens to files.
     :param sync: ``fsync``, or in a test something that fails.
     :param together: :func:`~realize.store.together.sync_together`, or the same.
-    :param max_open: most files under construction at once; by default as many as
-        descriptors allow.
+    :param max_open: most files under construction at once.
     """
 
     def __init__(
@@ -88,7 +85,7 @@ class LocalDestination:
         *,
         sync: Callable[[int], None] = os.fsync,
         together: Callable[[int, int], bool] = sync_together,
-        max_open: int | None = None,
+        max_open: int = MAX_OPEN,
     ) -> None:
         self._root = root
         self._work = work
@@ -98,7 +95,7 @@ class LocalDestination:
         self._recorder = recorder
         self._replaced = ledger.replaced
         self._commits = Commits(root, replace, self._replaced, sync, together)
-        self._files = IncomingFiles(ledger, self._free, max_open or _descriptors())
+        self._files = IncomingFiles(ledger, self._free, max_open, root.descriptors)
         self._writer = Writer(root, self._files, self._commits, replace, recorder)
         self._signer = Signer(opening_present(root), digests=False)
         self._offers = Offers(
@@ -422,8 +419,3 @@ def _paths(items: Sequence[Offer | Finish | Piece | File]) -> set[bytes]:
     if len(items) > MAX_BATCH:
         raise BadRequest(f"a batch of {len(items)} items")
     return {item.path for item in items}
-
-
-def _descriptors() -> int:
-    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MAX_OPEN if soft < 0 else min(MAX_OPEN, soft // 4)

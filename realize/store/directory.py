@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IReactorFromThreads
 from twisted.python.threadpool import ThreadPool
 from txaio.tx import make_logger
 
+from realize.accounts import Accounts
 from realize.config import DirectorySettings
 from realize.observe.events import (
     HIDING_UNAVAILABLE,
@@ -53,6 +54,7 @@ class LocalDirectory:
     :param reactor: where answers are delivered.
     :param threads: does the disk work; by default a small pool of its own.
     :param records: where what happens is kept; by default it is only logged.
+    :param accounts: of the process; by default, of this directory alone.
     """
 
     log = make_logger()
@@ -64,8 +66,10 @@ class LocalDirectory:
         reactor: IReactorFromThreads,
         threads: ThreadPool | None = None,
         records: Records | None = None,
+        accounts: Accounts | None = None,
     ) -> None:
         self.name = name
+        self._accounts = accounts or Accounts()
         self.records = records or Records.unseen(name)
         self.settings = settings
         self._pool = WorkPool(reactor, threads, name)
@@ -112,7 +116,7 @@ class LocalDirectory:
         :raises NameTaken: it is neither a directory nor a regular file.
         :raises UnsafePath: it is not canonical, or leads through a symbolic link.
         """
-        root, only = await self._pool.run(self._open_source_root, below)
+        root, only = await self._pool.run(self._open_source_root, below, party)
         marker = os.fsencode(self.settings.marker or "")
         store = LocalSource(
             root,
@@ -142,7 +146,7 @@ class LocalDirectory:
         """
         from realize.store.destination import LocalDestination
 
-        root = await self._pool.run(self._open_root, below)
+        root = await self._pool.run(self._open_root, below, party)
         store = LocalDestination(
             root,
             WorkQueue(self._pool),
@@ -191,18 +195,29 @@ class LocalDirectory:
             await store.close()
         self._pool.close()
 
-    def _open_root(self, below: bytes) -> Root:
+    def _open_root(self, below: bytes, party: Party | None = None) -> Root:
+        """
+        :param party: whose account it goes to; without one, to the reserve.
+        """
+        descriptors = None
+        if party is not None:
+            descriptors = self._accounts.descriptors.account(party.peer, party.session)
         return Root.open(
-            self.settings.path, below, marker=self.settings.marker, name=self.name
+            self.settings.path,
+            below,
+            marker=self.settings.marker,
+            name=self.name,
+            descriptors=descriptors,
         )
 
-    def _open_source_root(self, below: bytes) -> tuple[Root, bytes]:
+    def _open_source_root(self, below: bytes, party: Party) -> tuple[Root, bytes]:
         """
         :returns: the root, and the name of the single file in it, if it is one.
         """
         if below and self._is_file(below):
-            return self._open_root(parent_of(below)), RelativePath.parse(below).name
-        root = self._open_root(below)
+            root = self._open_root(parent_of(below), party)
+            return root, RelativePath.parse(below).name
+        root = self._open_root(below, party)
         try:
             with root.directory(b""):
                 return root, b""

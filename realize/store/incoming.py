@@ -16,7 +16,8 @@ from typing import Final
 
 from attrs import define
 
-from realize.errors import Busy
+from realize.accounts import Account
+from realize.errors import OverShare
 from realize.model import Failure
 from realize.paths import RelativePath, parent_of, printable
 from realize.store.partial import Partial, partial_name
@@ -77,11 +78,17 @@ class IncomingFiles:
     :param ledger: of the directory, shared with other sessions.
     :ivar free: asks the file system for its free bytes.
     :param max_open: most partials open at once.
+    :param descriptors: holds those of partials.
     """
 
     def __init__(
-        self, ledger: SpaceLedger, free: Callable[[], int], max_open: int
+        self,
+        ledger: SpaceLedger,
+        free: Callable[[], int],
+        max_open: int,
+        descriptors: Account,
     ) -> None:
+        self._descriptors = descriptors
         self._ledger = ledger
         self.free = free
         self._max_open = max_open
@@ -158,19 +165,25 @@ class IncomingFiles:
 
     def open(self, file: Incoming, opening: Callable[[], Partial]) -> Partial:
         """
-        Open the partial of a file, closing one that nobody uses if there are many.
+        Open the partial of a file.
 
-        :raises Busy: many are open, and all are being used; or as *opening* does.
+        :raises OverShare: as many are open as may be; or as *opening* does.
         """
         with self._lock:
             if len(self._open) >= self._max_open:
-                self._make_room()
+                raise OverShare(
+                    f"{printable(file.path)}: {self._max_open} files are under "
+                    "construction already"
+                )
+            self._descriptors.take(printable(file.path))
             self._open[file.path] = file
         try:
             file.partial = opening()
         except BaseException:
             self.take_partial(file)
+            self._descriptors.give()
             raise
+        file.partial.account = self._descriptors
         file.leftover = False
         return file.partial
 
@@ -219,14 +232,3 @@ class IncomingFiles:
         """
         for path in list(self._files):
             self.forget(path)
-
-    def _make_room(self) -> None:
-        for file in self._open.values():
-            if not file.busy and file.partial is not None:
-                break
-        else:
-            raise Busy(f"{self._max_open} files are under construction already")
-        file.failure = Failure.of(
-            Busy(f"{printable(file.path)}: was put aside for other files")
-        )
-        self.close(file)

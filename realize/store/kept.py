@@ -13,6 +13,8 @@ from typing import Final
 
 from attrs import define
 
+from realize.accounts import Account
+
 #: Directories kept open for one root.
 MAX_KEPT: Final = 64
 
@@ -22,6 +24,7 @@ class _Held:
     """
     :ivar users: operations that use the descriptor now; it stays open for them.
     :ivar dropped: nobody else will find it; the last user closes it.
+    :ivar counted: it is in the account of the root.
     """
 
     path: bytes
@@ -30,6 +33,7 @@ class _Held:
     inode: int
     users: int = 1
     dropped: bool = False
+    counted: bool = False
 
 
 class DirectoryUse:
@@ -107,15 +111,19 @@ class KeptDirectories:
 
     :param open_directory: opens a directory; what it raises reaches the user.
     :param find: the status of what a path leads to now.
+    :param descriptors: holds those that are kept; without room in it none is kept that
+        is not used.
     """
 
     def __init__(
         self,
         open_directory: Callable[[bytes], int],
         find: Callable[[bytes], os.stat_result],
+        descriptors: Account,
     ) -> None:
         self._open = open_directory
         self._find = find
+        self._descriptors = descriptors
         self._held: OrderedDict[bytes, _Held] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -132,7 +140,7 @@ class KeptDirectories:
         with self._lock:
             held.users -= 1
             if held.dropped and not held.users:
-                os.close(held.fd)
+                self._close(held)
 
     def forget(self, path: bytes) -> None:
         """
@@ -173,7 +181,22 @@ class KeptDirectories:
             self._held[path] = held
             if len(self._held) > MAX_KEPT:
                 self._drop(next(iter(self._held.values())))
+            self._count(held)
         return held
+
+    def _count(self, held: _Held) -> None:
+        """
+        Keep *held* in place of another if no more may be kept; in place of none, it is
+        closed after this use.
+        """
+        held.counted = self._descriptors.try_take()
+        while not held.counted:
+            idle = next((h for h in self._held.values() if not h.users), None)
+            if idle is None:
+                self._drop(held)
+                return
+            self._drop(idle)
+            held.counted = self._descriptors.try_take()
 
     def _still_leads_to(self, held: _Held) -> bool:
         try:
@@ -189,4 +212,9 @@ class KeptDirectories:
         if not held.dropped:
             held.dropped = True
             if not held.users:
-                os.close(held.fd)
+                self._close(held)
+
+    def _close(self, held: _Held) -> None:
+        os.close(held.fd)
+        if held.counted:
+            self._descriptors.give()

@@ -1,7 +1,8 @@
 """
 Listing a source: a walk that goes on from page to page.
 
-The walk holds one open directory per level and nothing per file.  It follows no
+The walk holds one open directory per level and nothing per file; where descriptors are
+few, fewer directories, and the names that are left in the others.  It follows no
 symbolic links, and enters directories on other file systems like any other.
 """
 
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import define, field
 
+from realize.errors import NoSuchFile, PeerError
 from realize.model import Directory, File, Notice, NoticeKind, Page
 from realize.paths import (
     MAX_COMPONENTS,
@@ -55,11 +57,14 @@ class _Level:
     A directory that the walk is in.
 
     :ivar depth: components of *path*.
+    :ivar fd: descriptor; -1 while it is closed, to have others open.
     :ivar entries: what is left of its listing; None if it is not to be listed.
-    :ivar restored: names to look at first; put back after a crash.
+    :ivar restored: names to look at first: put back after a crash, or what was left
+        of the listing when it was closed.
     :ivar seen: names to pass over when the listing gets to them.
     :ivar page: number of the last page that has it among its directories.
     :ivar told_too_long: whether names too long for a path have been reported.
+    :ivar counted: how many descriptors of it are in the account of the root.
     """
 
     path: bytes
@@ -71,6 +76,7 @@ class _Level:
     seen: set[bytes] = field(factory=set)
     page: int = 0
     told_too_long: bool = False
+    counted: int = 0
 
     def next_name(self) -> bytes | None:
         """
@@ -84,6 +90,17 @@ class _Level:
                 if name not in self.seen:
                     return name
         return None
+
+    def close(self) -> None:
+        """
+        Close what is open of it.
+        """
+        if self.entries is not None:
+            self.entries.close()
+            self.entries = None
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
 
 
 class Walk:
@@ -118,6 +135,7 @@ class Walk:
         self._directories: list[Directory] = []
         self._notices: list[Notice] = []
         self._bytes = 0
+        self._root = root
         with root.directory(b"") as directory:
             self._enter(b"", os.dup(directory), only)
         if skip:
@@ -159,6 +177,9 @@ class Walk:
             self._leave()
 
     def _step(self, level: _Level) -> None:
+        if level.fd < 0 and not self._open_again(level):
+            self._leave()
+            return
         try:
             name = level.next_name()
         except OSError as error:
@@ -253,12 +274,60 @@ class Walk:
         if only:
             level.restored.append(only)
         self._levels.append(level)
+        self._count(level, 1 if only else 2)
 
     def _leave(self) -> None:
-        level = self._levels.pop()
-        if level.entries is not None:
-            level.entries.close()
-        os.close(level.fd)
+        self._close(self._levels.pop())
+
+    def _close(self, level: _Level) -> None:
+        if level.fd >= 0:
+            level.close()
+            self._root.descriptors.give(level.counted)
+            level.counted = 0
+
+    def _make_room(self) -> bool:
+        """
+        Close the highest level that is open, because no more descriptors can be had.
+        What is left of its listing is remembered meanwhile.
+
+        :returns: whether there was one, besides the level that the walk is in.
+        """
+        for level in self._levels[:-1]:
+            if level.fd >= 0:
+                left: list[bytes] = []
+                try:
+                    left.extend(iter(level.next_name, None))
+                except OSError as error:
+                    self._unreadable(level.path, error)
+                level.restored = left[::-1]
+                self._close(level)
+                return True
+        return False
+
+    def _count(self, level: _Level, descriptors: int) -> None:
+        """
+        Put what *level* has open into the account; for the level that the walk is in
+        there is always room.
+        """
+        while not self._root.descriptors.try_take(descriptors):
+            if not self._make_room():
+                return
+        level.counted = descriptors
+
+    def _open_again(self, level: _Level) -> bool:
+        """
+        :returns: whether it is there still, and could be opened.
+        """
+        try:
+            with self._root.directory(level.path) as fd:
+                level.fd = os.dup(fd)
+        except NoSuchFile:
+            return False
+        except (PeerError, OSError) as error:
+            self._notice(level.path, "unreadable", f"cannot be read: {error}")
+            return False
+        self._count(level, 1)
+        return True
 
     def _is_too_long(self, level: _Level, path: bytes) -> bool:
         if len(path) <= MAX_PATH and level.depth < MAX_COMPONENTS:

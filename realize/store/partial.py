@@ -27,6 +27,7 @@ from typing import Final
 from attrs import define, field
 from blake3 import blake3
 
+from realize.accounts import Account
 from realize.errors import BadRequest, Busy, NameTaken
 from realize.model import MAX_BATCH_HOLES, PREFIX_STEP
 from realize.paths import MAX_NAME, PARTIAL_PREFIX, PARTIAL_SUFFIX, printable
@@ -97,6 +98,7 @@ class Partial:
     :ivar stored: how many of them take room on the disk; the others are holes.
     :ivar kept: bytes of an earlier run are among them.
     :ivar opened: after it was opened and before anything was written; nanoseconds.
+    :ivar account: holds its descriptor, and gets that back when it is closed.
     """
 
     fd: int
@@ -106,6 +108,7 @@ class Partial:
     stored: int = 0
     kept: bool = False
     opened: int = field(factory=time.monotonic_ns)
+    account: Account | None = None
 
     @classmethod
     def begin(cls, directory: int, name: bytes) -> Partial:
@@ -242,6 +245,8 @@ class Partial:
         fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)
+            if self.account is not None:
+                self.account.give()
 
     def discard(self, directory: int) -> None:
         """

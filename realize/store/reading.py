@@ -66,6 +66,7 @@ class _OpenFile:
     :ivar holes: where its holes are; None if it has none.
     :ivar hasher: has seen the first *position* bytes; None if there was a gap.
     :ivar marks: hashers that have seen shorter beginnings, by length.
+    :ivar counted: its descriptor is in the account of the root.
     """
 
     path: bytes
@@ -75,6 +76,7 @@ class _OpenFile:
     hasher: blake3 | None = field(factory=blake3)
     position: int = 0
     marks: OrderedDict[int, blake3] = field(factory=OrderedDict)
+    counted: bool = False
 
     def seek(self, offset: int) -> None:
         """
@@ -134,6 +136,7 @@ class Reader:
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self._root = root
+        self._descriptors = root.descriptors
         self._guard = guard
         self._sleep = sleep
         self._open: OrderedDict[bytes, _OpenFile] = OrderedDict()
@@ -172,7 +175,7 @@ class Reader:
             with self._lock:
                 opened = self._open.pop(path, None)
             if opened is not None:
-                os.close(opened.fd)
+                self._close(opened)
 
     def stop(self) -> None:
         """
@@ -186,7 +189,7 @@ class Reader:
         """
         with self._lock:
             for opened in self._open.values():
-                os.close(opened.fd)
+                self._close(opened)
             self._open.clear()
 
     # -- batches
@@ -306,12 +309,12 @@ class Reader:
             elif opened.hasher is not None:
                 digest = opened.hasher.digest()
         except BaseException:
-            os.close(opened.fd)
+            self._close(opened)
             raise
         if end < size:
             self._keep(opened)
         else:
-            os.close(opened.fd)
+            self._close(opened)
         return Extent(item.length, digest, runs, ahead), data
 
     def _opened(self, item: Range | Prefix, fd: int) -> _OpenFile:
@@ -420,16 +423,32 @@ class Reader:
         with self._lock:
             opened = self._open.pop(path, None)
         if opened is not None and opened.identity != identity:
-            os.close(opened.fd)
+            self._close(opened)
             return None
         return opened
 
     def _keep(self, opened: _OpenFile) -> None:
         with self._lock:
             before = self._open.pop(opened.path, None)
+            if before is not None:
+                self._close(before)
+            self._make_room(opened)
             self._open[opened.path] = opened
-            if len(self._open) > MAX_OPEN:
-                _path, oldest = self._open.popitem(last=False)
-                os.close(oldest.fd)
-        if before is not None:
-            os.close(before.fd)
+
+    def _make_room(self, opened: _OpenFile) -> None:
+        """
+        Close files that were not used for longest: there are many, or the share of
+        descriptors is used up.  One file may stay open in any case.
+        """
+        while True:
+            if len(self._open) < MAX_OPEN:
+                opened.counted = opened.counted or self._descriptors.try_take()
+                if opened.counted or not self._open:
+                    return
+            _path, oldest = self._open.popitem(last=False)
+            self._close(oldest)
+
+    def _close(self, opened: _OpenFile) -> None:
+        os.close(opened.fd)
+        if opened.counted:
+            self._descriptors.give()

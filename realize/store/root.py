@@ -21,6 +21,7 @@ from typing import Final
 
 from blake3 import blake3
 
+from realize.accounts import Account, unlimited
 from realize.errors import (
     AlreadyExists,
     DirectoryGone,
@@ -29,6 +30,7 @@ from realize.errors import (
     NameTooLong,
     NoSpace,
     NoSuchFile,
+    OverShare,
     PeerError,
     UnsafePath,
 )
@@ -58,6 +60,9 @@ _KINDS: Final[dict[int, type[PeerError]]] = {
     errno.ENAMETOOLONG: NameTooLong,
     errno.ENOSPC: NoSpace,
     errno.EDQUOT: NoSpace,
+    # It passes, as others close what they have open.
+    errno.EMFILE: OverShare,
+    errno.ENFILE: OverShare,
 }
 
 
@@ -82,17 +87,26 @@ class Root:
     :ivar name: what messages call it; never a path that the other side must not see.
     :ivar below: canonical path of the root below the directory; ``b""`` if it is the
         directory itself.
+    :ivar descriptors: holds what is kept open for its store; given back by
+        :meth:`close`.
     """
 
     def __init__(
-        self, path: Path, base: int, below: bytes, marker: str | None, name: str
+        self,
+        path: Path,
+        base: int,
+        below: bytes,
+        marker: str | None,
+        name: str,
+        descriptors: Account | None = None,
     ) -> None:
+        self.descriptors = descriptors or unlimited("descriptors")
         self.name = name
         self.below = below
         self._path = path
         self._base = base
         self._marker = marker
-        self._kept = KeptDirectories(self._open, self._find)
+        self._kept = KeptDirectories(self._open, self._find, self.descriptors)
         self._lock = threading.Lock()
         self._filesystems: dict[int, FileSystem] = {}
 
@@ -104,6 +118,7 @@ class Root:
         *,
         marker: str | None = None,
         name: str = "",
+        descriptors: Account | None = None,
     ) -> Root:
         """
         Open the directory; *below* is looked at when it is used.
@@ -112,6 +127,8 @@ class Root:
         :param marker: name of a file in the directory, without which it counts as
             absent.
         :param name: for messages.
+        :param descriptors: holds what is kept open; by default, without limit.
+        :raises OverShare: no descriptor can be had now.
         :raises DirectoryGone: it is not there, or the marker is not.
         :raises UnsafePath: *below* is not canonical.
         """
@@ -121,10 +138,13 @@ class Root:
         try:
             base = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise disk_error(error, b"", "open it") from None
             reason = os.strerror(error.errno or 0)
             raise DirectoryGone(f"{name} cannot be opened: {reason}") from None
-        root = cls(path, base, below, marker, name)
+        root = cls(path, base, below, marker, name, descriptors)
         try:
+            root.descriptors.take(name)
             root.check()
         except BaseException:
             root.close()
@@ -292,6 +312,7 @@ class Root:
             if self._base >= 0:
                 os.close(self._base)
                 self._base = -1
+        self.descriptors.close()
 
     # -- the walk
 

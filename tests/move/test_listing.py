@@ -12,6 +12,7 @@ from realize.move import listing, offering
 from realize.move.line import MAX_NAMES, Line
 from realize.move.listing import MAX_OFFERED_BYTES, Lister
 from realize.move.outcome import MoveSettings
+from realize.move.pace import Pace
 from realize.move.run import Run
 from realize.move.tally import Memory, Tally
 from tests.support.moving import Recorder, Scene, drive
@@ -59,6 +60,7 @@ def lister(pages: list[list[File]], look_ahead: int = 10_000) -> tuple[Lister, P
         source,  # type: ignore[arg-type]  # nor of this
         Tally(Recorder()),
         clock,
+        Pace(line, clock),
     )
     step = Lister(run, MoveSettings(look_ahead=look_ahead), run.may_go_on)
 

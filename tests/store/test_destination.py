@@ -5,7 +5,6 @@ What only a destination on a real disk can get wrong.
 from __future__ import annotations
 
 import os
-import resource
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from realize.accounts import Resource
 from realize.errors import DirectoryGone, NameTaken, UnsafePath
 from realize.model import Directory, Offer, Piece, Written
 from realize.store.incoming import MAX_OFFERED
@@ -255,23 +255,22 @@ class TestDescriptors:
     Files under construction are open, but not without bound.
     """
 
-    def test_oldest_is_put_aside(self, tree):
+    def test_more_than_are_granted(self, tree):
         """
-        One that nobody went on with makes room, and can be offered again.
+        What is under construction stays; another has to wait until one is finished.
         """
         putting = Putting(tree, max_open=2)
         putting.offer(*(Offer(name, 2) for name in (b"a", b"b", b"c")))
         for name in (b"a", b"b"):
             assert codes(putting.write(b"1", Piece(name, 0, 1))) == ["Written"]
+        assert codes(putting.write(b"1", Piece(b"c", 0, 1))) == ["OVER_SHARE"]
+        assert codes(putting.finish(finish_of(b"c", b"12"))) == ["OVER_SHARE"]
         assert codes(putting.write(b"2", Piece(b"a", 1, 1))) == ["Written"]
-        assert codes(putting.write(b"1", Piece(b"c", 0, 1))) == ["Written"]
-        assert codes(putting.write(b"2", Piece(b"b", 1, 1))) == ["BUSY"]
-        assert codes(putting.finish(finish_of(b"b", b"12"))) == ["BUSY"]
         assert codes(putting.finish(finish_of(b"a", b"12"))) == ["Finished"]
-        (held,) = putting.offer(Offer(b"b", 2))
-        assert held.partial == 1
-        assert codes(putting.write(b"12", Piece(b"b", 0, 2))) == ["Written"]
-        assert codes(putting.finish(finish_of(b"b", b"12"))) == ["Finished"]
+        assert codes(putting.write(b"1", Piece(b"c", 0, 1))) == ["OVER_SHARE"]
+        putting.offer(Offer(b"c", 2))
+        assert codes(putting.write(b"12", Piece(b"c", 0, 2))) == ["Written"]
+        assert codes(putting.finish(finish_of(b"c", b"12"))) == ["Finished"]
         putting.close()
 
     def test_one_batch_beyond_the_bound(self, tree):
@@ -281,8 +280,8 @@ class TestDescriptors:
         putting = Putting(tree, max_open=3)
         files = {b"%d" % n: b"%d" % n for n in range(5)}
         results = putting.put(files)
-        assert codes(results) == ["Finished"] * 3 + ["BUSY"] * 2
-        assert codes(putting.put(files)) == ["Finished"] * 3 + ["BUSY"] * 2
+        assert codes(results) == ["Finished"] * 3 + ["OVER_SHARE"] * 2
+        assert codes(putting.put(files)) == ["Finished"] * 3 + ["OVER_SHARE"] * 2
         putting.close()
 
     def test_none_is_left_open(self, tree):
@@ -298,21 +297,17 @@ class TestDescriptors:
         putting.close()
         assert len(os.listdir("/proc/self/fd")) == before
 
-    def test_within_what_the_process_may_have(self, tree):
+    def test_within_its_share(self, tree):
         """
-        A quarter of it at most, which leaves some for connections.
+        Of what the process has, with what else the store keeps open; all of it comes
+        back.
         """
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        # What other tests have left open counts too.
-        quarter = max(100, len(list(Path("/proc/self/fd").iterdir())))
-        resource.setrlimit(resource.RLIMIT_NOFILE, (4 * quarter, hard))
-        try:
-            putting = Putting(tree)
-            results = putting.put({b"%d" % n: b"1" for n in range(quarter + 400)})
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        assert codes(results) == ["Finished"] * quarter + ["BUSY"] * 400
+        descriptors = Resource("descriptors", "descriptors", 160)
+        putting = Putting(tree, descriptors=descriptors.account("a", "1"))
+        results = putting.put({b"%d" % n: b"1" for n in range(200)})
+        assert codes(results) == ["Finished"] * 88 + ["OVER_SHARE"] * 112
         putting.close()
+        assert descriptors.held == 0
 
 
 class TestModes:

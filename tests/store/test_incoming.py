@@ -10,7 +10,8 @@ import threading
 from contextlib import suppress
 from functools import partial
 
-from realize.errors import Busy
+from realize.accounts import unlimited
+from realize.errors import OverShare
 from realize.paths import RelativePath
 from realize.store.incoming import Incoming, IncomingFiles
 from realize.store.partial import Partial
@@ -22,7 +23,7 @@ def test_many_threads(tree):
     However they interleave: no more open than allowed, and nothing left in the end.
     """
     ledger = SpaceLedger()
-    files = IncomingFiles(ledger, lambda: 2**40, max_open=6)
+    files = IncomingFiles(ledger, lambda: 2**40, 6, unlimited("descriptors"))
     directory = os.open(tree, os.O_RDONLY)
     before = len(os.listdir("/proc/self/fd"))
     problems: list[BaseException] = []
@@ -39,7 +40,7 @@ def test_many_threads(tree):
                         begin = partial(Partial.begin, directory, file.partial_name)
                         try:
                             files.open(file, begin)
-                        except Busy:
+                        except OverShare:
                             files.forget(path.raw)
                             continue
                     open_now = len(os.listdir("/proc/self/fd"))
@@ -73,7 +74,7 @@ def test_looking_for_room_while_others_close(tree):
     """
     Going through the open files does not mind that their number changes.
     """
-    files = IncomingFiles(SpaceLedger(), lambda: 2**40, max_open=300)
+    files = IncomingFiles(SpaceLedger(), lambda: 2**40, 300, unlimited("descriptors"))
     directory = os.open(tree, os.O_RDONLY)
     problems: list[BaseException] = []
     done = threading.Event()
@@ -91,7 +92,7 @@ def test_looking_for_room_while_others_close(tree):
         wanted = file_of(b"wanted")
         try:
             while not done.is_set():
-                with suppress(Busy):
+                with suppress(OverShare):
                     begin(wanted)
                     files.close(wanted)
         except BaseException as error:
@@ -108,7 +109,7 @@ def test_looking_for_room_while_others_close(tree):
     try:
         for file in held:
             files.close(file)
-            with suppress(Busy):
+            with suppress(OverShare):
                 begin(file)
     finally:
         done.set()

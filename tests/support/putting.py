@@ -11,9 +11,10 @@ from typing import Any
 
 from blake3 import blake3
 
+from realize.accounts import Account
 from realize.config import DirectorySettings
 from realize.model import Failure, Finish, Finished, Held, Offer, Piece, Written
-from realize.store.destination import LocalDestination
+from realize.store.destination import MAX_OPEN, LocalDestination
 from realize.store.root import Root
 from realize.store.space import SpaceLedger
 from realize.store.together import sync_together
@@ -40,14 +41,21 @@ class Putting:
         replace: bool = True,
         sync: Callable[[int], None] = os.fsync,
         together: Callable[[int, int], bool] = sync_together,
-        max_open: int | None = None,
+        max_open: int = MAX_OPEN,
         ledger: SpaceLedger | None = None,
+        descriptors: Account | None = None,
         **settings: Any,
     ) -> None:
         pool = WorkPool(InlineReactor(), InlineThreads())  # type: ignore[arg-type]
         self.ledger = ledger or SpaceLedger(settings.get("min_free", 0))
         self.store = LocalDestination(
-            Root.open(path, below, marker=settings.get("marker"), name="there"),
+            Root.open(
+                path,
+                below,
+                marker=settings.get("marker"),
+                name="there",
+                descriptors=descriptors,
+            ),
             WorkQueue(pool),
             self.ledger,
             DirectorySettings(path, **settings),
