@@ -32,11 +32,12 @@ from realize.errors import (
 from realize.model import Failure, Finish, Finished, How
 from realize.paths import parent_of, printable
 from realize.store.identity import identity_of
+from realize.store.names import Naming
 from realize.store.partial import Partial
-from realize.store.present import look, proven
+from realize.store.present import proven
 from realize.store.replaced import Replaced
 from realize.store.root import Root, disk_error
-from realize.store.syscalls import UNSUPPORTED, rename_noreplace, start_writeback
+from realize.store.syscalls import UNSUPPORTED, start_writeback
 from realize.store.together import WORTHWHILE, sync_together
 
 E = TypeVar("E", bound="Entry")
@@ -203,59 +204,39 @@ class Commits:
         for directory, entries in _by_directory(written).items():
             try:
                 with self._root.directory(directory) as fd:
-                    _each(entries, partial(self._rename_one, fd), "rename")
+                    naming = Naming(fd, self._replace, self._replaced)
+                    _each(entries, partial(self._rename_one, naming), "rename")
             except PeerError as error:
                 for entry in entries:
                     entry.error = error
 
-    def _rename_one(self, directory: int, entry: WrittenEntry) -> None:
-        unfinished, name = entry.partial.name, entry.name
-        how: How = "written"
-        try:
-            rename_noreplace(directory, unfinished, directory, name)
-        except FileExistsError:
-            look(directory, name)
-            if not self._replace:
-                raise AlreadyExists(
-                    f"{printable(entry.wanted.path)}: exists, and may not be replaced"
-                ) from None
-            self._replaced.hold(directory, name)
-            os.rename(unfinished, name, src_dir_fd=directory, dst_dir_fd=directory)
-            how = "replaced"
-        except OSError as error:
-            if error.errno not in UNSUPPORTED:
-                raise
-            how = self._rename_without_renameat2(directory, unfinished, name)
-        entry.how = how
-        entry.version = identity_of(os.fstat(entry.partial.fd))
+    def _rename_one(self, naming: Naming, entry: WrittenEntry) -> None:
+        written, path = entry.partial, entry.wanted.path
+        entry.how, found = naming.give(written.fd, written.name, entry.name, path)
+        status = found.status
+        if not found.certain:
+            status = self._prove(naming.directory, entry)
+        entry.version = identity_of(status)
 
-    def _rename_without_renameat2(
-        self, directory: int, unfinished: bytes, name: bytes
-    ) -> How:
-        if self._replace:
-            how: How = "written" if look(directory, name) is None else "replaced"
-            self._replaced.hold(directory, name)
-            os.rename(unfinished, name, src_dir_fd=directory, dst_dir_fd=directory)
-            return how
-        os.link(unfinished, name, src_dir_fd=directory, dst_dir_fd=directory)
-        os.unlink(unfinished, dir_fd=directory)
-        return "written"
-
-    def _prove_and_sync(self, entry: Entry) -> None:
+    def _prove(self, directory: int, entry: Entry) -> os.stat_result:
+        """
+        Make sure that a name leads to the content it should, and that this is durable.
+        """
         wanted = entry.wanted
 
         def sync(fd: int) -> None:
             self.sync(fd, wanted.path)
 
-        with (
-            self._root.directory(entry.directory) as directory,
-            proven(directory, entry.name, wanted.size, wanted.digest, sync) as (
-                fd,
-                status,
-            ),
+        with proven(directory, entry.name, wanted.size, wanted.digest, sync) as (
+            fd,
+            status,
         ):
             sync(fd)
-            entry.version = identity_of(status)
+            return status
+
+    def _prove_and_sync(self, entry: Entry) -> None:
+        with self._root.directory(entry.directory) as directory:
+            entry.version = identity_of(self._prove(directory, entry))
 
     def sync_names(self, group: Sequence[Entry]) -> None:
         """

@@ -8,19 +8,21 @@ Invariants of a :class:`Partial` between two calls:
   those of the source;
 - an exclusive ``flock`` on its descriptor keeps every other session out, in this
   process too;
-- its name leads to the file that is open: whoever holds the lock is the only one to
-  rename or unlink it.
+- of all who keep to that, whoever holds the lock is the only one to rename or unlink
+  it; others may, so that is looked at before anything is done by its name.
 
 What an earlier run left counts only after :meth:`Partial.keep` has compared it.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +33,7 @@ from realize.accounts import Account
 from realize.errors import BadRequest, Busy, NameTaken
 from realize.model import MAX_BATCH_HOLES, PREFIX_STEP
 from realize.paths import MAX_NAME, PARTIAL_PREFIX, PARTIAL_SUFFIX, printable
+from realize.store.names import find, unlink
 from realize.store.sparse import allocated, digest_file, digest_zeros
 
 #: Most bytes of a name that its partial can carry whole.
@@ -41,6 +44,7 @@ _READABLE: Final = 200
 _DISTINCT: Final = 8
 
 _OPEN: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_FIND: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE: Final = _OPEN | os.O_CREAT | os.O_EXCL
 
 #: How often another session may take the name away from under us.
@@ -75,7 +79,14 @@ def held_bytes(directory: int, name: bytes) -> int:
         name, os.F_OK, dir_fd=directory, effective_ids=True, follow_symlinks=False
     ):
         return 0
-    fd = _open_existing(directory, name)
+    try:
+        fd = _open_existing(directory, name)
+    except PermissionError:
+        with _found(directory, name) as fd:
+            status = os.fstat(fd)
+            if not _is_ours(status):
+                raise
+            return status.st_size
     if fd is None:
         return 0
     try:
@@ -244,17 +255,21 @@ class Partial:
         """
         fd, self.fd = self.fd, -1
         if fd >= 0:
-            os.close(fd)
+            # What could not be written is told by sync, or found out by the next run.
+            with suppress(OSError):
+                os.close(fd)
             if self.account is not None:
                 self.account.give()
 
     def discard(self, directory: int) -> None:
         """
         Delete it and let go of it: what is in it is of no use to anybody.
+
+        Another file that has its name now stays.
         """
         if self.fd >= 0:
             try:
-                os.unlink(self.name, dir_fd=directory)
+                unlink(directory, self.name, self.fd)
             finally:
                 self.close()
 
@@ -264,25 +279,30 @@ def _open_locked(directory: int, name: bytes, *, empty: bool) -> int:
     Descriptor of the file called *name*, held by nobody else.
 
     A file that has another name besides, or another owner, is not written to: its
-    name is taken from it, under its lock, and given to a new file.
+    name is taken from it, under its lock, and given to a new file.  What is made here
+    is ours, whoever the file system says that its owner is.
     """
     for _ in range(_ATTEMPTS):
         try:
-            fd = os.open(name, _CREATE, 0o600, dir_fd=directory)
+            fd, made = os.open(name, _CREATE, 0o600, dir_fd=directory), True
         except FileExistsError:
-            found = _open_existing(directory, name)
+            try:
+                found = _open_existing(directory, name)
+            except PermissionError:
+                _make_writable(directory, name)
+                found = _open_existing(directory, name)
             if found is None:
                 continue
-            fd = found
+            fd, made = found, False
         try:
             _lock(fd)
             status = os.fstat(fd)
-            if not _has_name(directory, name, status):
+            if find(directory, name, fd) is None:
                 # Somebody finished it between our open and our lock.
                 os.close(fd)
                 continue
-            if not _is_ours(status):
-                os.unlink(name, dir_fd=directory)
+            if not (made or _is_ours(status)):
+                unlink(directory, name, fd)
                 os.close(fd)
                 continue
             if empty and status.st_size:
@@ -310,16 +330,36 @@ def _open_existing(directory: int, name: bytes) -> int | None:
         return None
 
 
+def _make_writable(directory: int, name: bytes) -> None:
+    """
+    Let us open a partial of ours that has the mode of its final file already: a crash
+    came before it got its name.
+
+    If a session is about to give it that, it will find that the mode is another, and
+    set it again.
+
+    :raises PermissionError: it is not ours.
+    """
+    with _found(directory, name) as fd:
+        if not _is_ours(os.fstat(fd)):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        os.chmod(f"/proc/self/fd/{fd}", 0o600)
+
+
+@contextmanager
+def _found(directory: int, name: bytes) -> Iterator[int]:
+    """
+    A file to be looked at, whatever its mode.
+    """
+    fd = os.open(name, _FIND, dir_fd=directory)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
 def _is_ours(status: os.stat_result) -> bool:
     return status.st_nlink == 1 and status.st_uid == os.geteuid()
-
-
-def _has_name(directory: int, name: bytes, status: os.stat_result) -> bool:
-    try:
-        named = os.stat(name, dir_fd=directory, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return (named.st_dev, named.st_ino) == (status.st_dev, status.st_ino)
 
 
 def _lock(fd: int) -> None:

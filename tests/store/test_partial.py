@@ -17,7 +17,7 @@ from realize.errors import BadRequest, Busy, NameTaken
 from realize.model import PREFIX_STEP
 from realize.paths import MAX_NAME, is_partial
 from realize.store.partial import Partial, held_bytes, partial_name
-from tests.support.files import descriptors
+from tests.support.files import as_nobody, descriptors
 from tests.support.requirements import needs
 
 NAME = b".x.realize-part"
@@ -216,6 +216,44 @@ def test_file_of_another_owner_is_not_written_to(directory, tmp_path):
     partial = Partial.begin(directory, NAME)
     assert path.stat().st_uid == os.geteuid()
     partial.close()
+
+
+@needs(root=True)
+@pytest.mark.parametrize("mode", [0o444, 0o400, 0o200, 0o000, 0o555])
+def test_own_file_with_its_final_mode(public, mode):
+    """
+    A crash came between the mode and the name: an ordinary user goes on all the same.
+    """
+    path = public / os.fsdecode(NAME)
+    fd = os.open(public, os.O_RDONLY | os.O_DIRECTORY)
+    with as_nobody():
+        path.write_bytes(b"whole")
+        path.chmod(mode)
+        assert held_bytes(fd, NAME) == 5
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+        partial = Partial.resume(fd, NAME)
+        partial.keep(5, steps_of(b"whole"))
+        assert partial.size == 5
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        partial.close()
+    os.close(fd)
+
+
+@needs(root=True)
+def test_unreadable_file_of_another_owner(public):
+    """
+    Stays as it is.
+    """
+    path = public / os.fsdecode(NAME)
+    path.write_bytes(b"theirs")
+    path.chmod(0o600)
+    fd = os.open(public, os.O_RDONLY | os.O_DIRECTORY)
+    with as_nobody():
+        for attempt in (held_bytes, Partial.resume, Partial.begin):
+            with pytest.raises(PermissionError):
+                attempt(fd, NAME)
+    assert path.read_bytes() == b"theirs"
+    os.close(fd)
 
 
 @pytest.mark.parametrize("kind", ["directory", "symlink", "dangling", "pipe"])

@@ -1,0 +1,205 @@
+"""
+What a name leads to, and giving a finished file its name.
+
+A partial is held by its descriptor and renamed by its name, and between the two
+somebody can put another file under that name.  So each is looked at, before and after
+(:func:`find`), and what was wrong is undone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from attrs import define, frozen
+
+from realize.errors import AlreadyExists, NoSuchFile
+from realize.model import How
+from realize.paths import printable
+from realize.store.filesystem import FileSystem
+from realize.store.present import look
+from realize.store.replaced import Replaced
+from realize.store.syscalls import UNSUPPORTED, rename_noreplace
+
+_LOOK: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+@frozen
+class Found:
+    """
+    What a name was found to lead to: the file that is open.
+
+    :ivar status: as the name has it.
+    :ivar certain: whether its inode says so; otherwise it looks like that file in all
+        else, and only reading it tells.
+    """
+
+    status: os.stat_result
+    certain: bool
+
+
+def find(directory: int, name: bytes, fd: int) -> Found | None:
+    """
+    Whether a name leads to the file that is open; None if not.
+
+    Where inode numbers do not stay those of their files, another one says nothing.
+
+    :param directory: descriptor.
+    :raises OSError: it could not be looked at.
+    """
+    try:
+        named = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    status = os.fstat(fd)
+    if os.path.samestat(named, status):
+        return Found(named, certain=True)
+    if FileSystem.of(fd).inodes or _looks(named) != _looks(status):
+        return None
+    return Found(named, certain=False)
+
+
+def unlink(directory: int, name: bytes, fd: int) -> None:
+    """
+    Delete a name if it leads to the file that is open; else leave it alone.
+
+    :raises OSError: it could not be deleted.
+    """
+    if find(directory, name, fd) is not None:
+        os.unlink(name, dir_fd=directory)
+
+
+@define(eq=False)
+class Naming:
+    """
+    Gives finished partials their names, in one directory.
+
+    :ivar directory: descriptor.
+    :ivar replace: whether present files may give way.
+    :ivar replaced: takes the large ones that did.
+    """
+
+    directory: int
+    replace: bool
+    replaced: Replaced
+
+    def give(
+        self, fd: int, partial: bytes, name: bytes, path: bytes
+    ) -> tuple[How, Found]:
+        """
+        Rename a partial to its final name, which then leads to it.
+
+        :param fd: of the partial.
+        :param partial: the name it has.
+        :param path: of the file, for messages.
+        :raises NoSuchFile: the partial's name led elsewhere, or the final one does.
+        :raises AlreadyExists: the name is taken, and may not be replaced.
+        :raises NameTaken: by something that is no regular file.
+        :raises OSError: it could not be renamed.
+        """
+        if find(self.directory, partial, fd) is None:
+            raise NoSuchFile(
+                f"{printable(path)}: somebody took its partial away; not finished"
+            )
+        how = self._rename(fd, partial, name, path)
+        found = find(self.directory, name, fd)
+        if found is None:
+            self._undo(partial, name)
+            raise NoSuchFile(
+                f"{printable(path)}: its name leads to another file; somebody else"
+                " is writing it, or took its partial away"
+            )
+        return how, found
+
+    def _rename(self, fd: int, partial: bytes, name: bytes, path: bytes) -> How:
+        directory = self.directory
+        try:
+            self._attempt(
+                fd, name, lambda: rename_noreplace(directory, partial, directory, name)
+            )
+        except FileExistsError:
+            look(directory, name)
+            if not self.replace:
+                raise AlreadyExists(
+                    f"{printable(path)}: exists, and may not be replaced"
+                ) from None
+        except OSError as error:
+            if error.errno not in UNSUPPORTED:
+                raise
+            if not self.replace:
+                self._link(fd, partial, name, path)
+                return "written"
+            if look(directory, name) is None:
+                self._rename_over(fd, partial, name)
+                return "written"
+        else:
+            return "written"
+        self.replaced.hold(directory, name)
+        self._rename_over(fd, partial, name)
+        return "replaced"
+
+    def _rename_over(self, fd: int, partial: bytes, name: bytes) -> None:
+        directory = self.directory
+        self._attempt(
+            fd,
+            name,
+            lambda: os.rename(
+                partial, name, src_dir_fd=directory, dst_dir_fd=directory
+            ),
+        )
+
+    def _link(self, fd: int, partial: bytes, name: bytes, path: bytes) -> None:
+        directory = self.directory
+        try:
+            self._attempt(
+                fd,
+                name,
+                lambda: os.link(
+                    partial, name, src_dir_fd=directory, dst_dir_fd=directory
+                ),
+            )
+        except FileExistsError:
+            raise AlreadyExists(
+                f"{printable(path)}: exists, and may not be replaced"
+            ) from None
+        unlink(directory, partial, fd)
+
+    def _attempt(self, fd: int, name: bytes, call: Callable[[], None]) -> None:
+        """
+        Over a network a call may have been done although its answer says otherwise.
+        """
+        try:
+            call()
+        except OSError:
+            if find(self.directory, name, fd) is None:
+                raise
+
+    def _undo(self, partial: bytes, name: bytes) -> None:
+        """
+        Give a partial of somebody else's its name back.
+
+        Only what somebody is still writing: a file of which nobody holds the lock may
+        have been put here by its owner, after us.
+        """
+        with suppress(OSError):
+            fd = os.open(name, _LOOK, dir_fd=self.directory)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                rename_noreplace(self.directory, name, self.directory, partial)
+            finally:
+                os.close(fd)
+
+
+def _looks(status: os.stat_result) -> tuple[int, ...]:
+    return (
+        stat.S_IFMT(status.st_mode),
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_uid,
+        status.st_nlink,
+    )

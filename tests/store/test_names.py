@@ -1,0 +1,167 @@
+"""
+What names lead to, and how finished files get theirs.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from realize.errors import AlreadyExists, NoSuchFile
+from realize.store.names import Naming, find, unlink
+from realize.store.partial import Partial
+from realize.store.replaced import Replaced
+from tests.support.putting import Putting, codes, contents, finish_of
+
+PARTIAL = b".x.realize-part"
+
+
+@pytest.fixture
+def directory(tree: Path) -> Iterator[int]:
+    """
+    Descriptor of *tree*.
+    """
+    fd = os.open(tree, os.O_RDONLY | os.O_DIRECTORY)
+    yield fd
+    os.close(fd)
+
+
+@pytest.fixture
+def partial(directory: int) -> Iterator[Partial]:
+    """
+    A partial with its whole content.
+    """
+    partial = Partial.begin(directory, PARTIAL)
+    partial.write(0, memoryview(b"whole"))
+    yield partial
+    partial.close()
+
+
+def swap(tree: Path) -> int:
+    """
+    Delete the partial, and begin another one.
+
+    :returns: its descriptor.
+    """
+    name = tree / os.fsdecode(PARTIAL)
+    name.unlink()
+    fd = os.open(name, os.O_RDWR | os.O_CREAT, 0o600)
+    os.write(fd, b"begin")
+    return fd
+
+
+class Swapping(Replaced):
+    """
+    Swaps the partial between the look at it and its rename.
+    """
+
+    def __init__(self, tree: Path, locked: bool) -> None:
+        super().__init__()
+        self.fd = -1
+        self._tree, self._locked = tree, locked
+
+    def hold(self, directory: int, name: bytes) -> None:
+        """
+        The last thing before the rename.
+        """
+        self.fd = swap(self._tree)
+        if self._locked:
+            fcntl.flock(self.fd, fcntl.LOCK_EX)
+
+
+def test_find(tree, directory, partial):
+    """
+    The file itself, not another of the same name, and nothing where there is none.
+    """
+    found = find(directory, PARTIAL, partial.fd)
+    assert found is not None
+    assert found.certain
+    assert found.status.st_size == 5
+    os.close(swap(tree))
+    assert find(directory, PARTIAL, partial.fd) is None
+    (tree / os.fsdecode(PARTIAL)).unlink()
+    assert find(directory, PARTIAL, partial.fd) is None
+
+
+def test_only_itself_is_deleted(tree, directory, partial):
+    """
+    A file that somebody put under the name stays.
+    """
+    os.close(swap(tree))
+    unlink(directory, PARTIAL, partial.fd)
+    partial.discard(directory)
+    assert contents(tree) == {os.fsdecode(PARTIAL): b"begin"}
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_partial_that_was_swapped(tree, taken):
+    """
+    Does not get the name of the file; who began it goes on.
+    """
+    putting = Putting(tree)
+    putting.send({b"x": b"whole"})
+    if taken:
+        (tree / "x").write_bytes(b"old")
+    os.close(swap(tree))
+    (result,) = putting.finish(finish_of(b"x", b"whole"))
+    assert result.code == "NO_SUCH_FILE"
+    assert "took its partial away" in result.text
+    there = {"x": b"old"} if taken else {}
+    assert contents(tree) == {os.fsdecode(PARTIAL): b"begin", **there}
+    putting.close()
+
+
+def test_discarding_a_partial_that_was_swapped(tree):
+    """
+    What is found to be wrong is not deleted under the name of another's.
+    """
+    putting = Putting(tree)
+    putting.send({b"x": b"whole"})
+    os.close(swap(tree))
+    assert codes(putting.finish(finish_of(b"x", b"other"))) == ["DIGEST_MISMATCH"]
+    assert contents(tree) == {os.fsdecode(PARTIAL): b"begin"}
+    putting.close()
+
+
+def test_swapped_just_before_the_rename(tree, directory, partial):
+    """
+    Another's partial that was renamed, and is being written, gets its name back.
+    """
+    (tree / "x").write_bytes(b"old")
+    replaced = Swapping(tree, locked=True)
+    with pytest.raises(NoSuchFile, match="leads to another file"):
+        Naming(directory, True, replaced).give(partial.fd, PARTIAL, b"x", b"x")
+    assert contents(tree) == {os.fsdecode(PARTIAL): b"begin"}
+    assert find(directory, PARTIAL, replaced.fd)
+    os.close(replaced.fd)
+
+
+def test_a_file_that_nobody_writes_is_left_where_it_is(tree, directory, partial):
+    """
+    Its owner may have put it there after the rename; nothing is answered for.
+    """
+    (tree / "x").write_bytes(b"old")
+    replaced = Swapping(tree, locked=False)
+    with pytest.raises(NoSuchFile):
+        Naming(directory, True, replaced).give(partial.fd, PARTIAL, b"x", b"x")
+    assert contents(tree) == {"x": b"begin"}
+    os.close(replaced.fd)
+
+
+def test_taken_name(tree, directory, partial):
+    """
+    Gives way only if it may.
+    """
+    (tree / "x").write_bytes(b"old")
+    with pytest.raises(AlreadyExists):
+        Naming(directory, False, Replaced()).give(partial.fd, PARTIAL, b"x", b"x")
+    assert (tree / "x").read_bytes() == b"old"
+    how, found = Naming(directory, True, Replaced()).give(
+        partial.fd, PARTIAL, b"x", b"x"
+    )
+    assert (how, found.status.st_size) == ("replaced", 5)
+    assert contents(tree) == {"x": b"whole"}
