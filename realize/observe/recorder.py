@@ -13,7 +13,7 @@ from attrs import field, frozen
 from prometheus_client import CollectorRegistry
 from txaio.tx import get_global_log_level, make_logger
 
-from realize.errors import DiskError, PeerError, SyncFailed
+from realize.errors import DiskError, OverShare, PeerError, SyncFailed
 from realize.model import How
 from realize.observe.audit import AuditLog, Receipt
 from realize.observe.events import (
@@ -180,6 +180,8 @@ class Recorder:
         """
         A file was not listed, read, written or removed, or is left for later.
         """
+        if isinstance(error, OverShare):
+            return  # it will be asked for again, perhaps many times
         self._journeys.end(path)
         if error.defers:
             self.metrics.deferred.labels(self.directory).inc()

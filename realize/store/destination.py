@@ -95,7 +95,7 @@ class LocalDestination:
         self._recorder = recorder
         self._replaced = ledger.replaced
         self._commits = Commits(root, replace, self._replaced, sync, together)
-        self._files = IncomingFiles(ledger, self._free, max_open, root.descriptors)
+        self._files = IncomingFiles(ledger, self._free, max_open, root.hold)
         self._writer = Writer(root, self._files, self._commits, replace, recorder)
         self._signer = Signer(opening_present(root), digests=False)
         self._offers = Offers(

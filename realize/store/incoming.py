@@ -78,7 +78,7 @@ class IncomingFiles:
     :param ledger: of the directory, shared with other sessions.
     :ivar free: asks the file system for its free bytes.
     :param max_open: most partials open at once.
-    :param descriptors: holds those of partials.
+    :param hold: takes a descriptor, as :meth:`realize.store.root.Root.hold`.
     """
 
     def __init__(
@@ -86,9 +86,9 @@ class IncomingFiles:
         ledger: SpaceLedger,
         free: Callable[[], int],
         max_open: int,
-        descriptors: Account,
+        hold: Callable[[str], Account],
     ) -> None:
-        self._descriptors = descriptors
+        self._hold = hold
         self._ledger = ledger
         self.free = free
         self._max_open = max_open
@@ -175,15 +175,15 @@ class IncomingFiles:
                     f"{printable(file.path)}: {self._max_open} files are under "
                     "construction already"
                 )
-            self._descriptors.take(printable(file.path))
+            account = self._hold(printable(file.path))
             self._open[file.path] = file
         try:
             file.partial = opening()
         except BaseException:
             self.take_partial(file)
-            self._descriptors.give()
+            account.give()
             raise
-        file.partial.account = self._descriptors
+        file.partial.account = account
         file.leftover = False
         return file.partial
 

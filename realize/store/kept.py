@@ -151,6 +151,19 @@ class KeptDirectories:
             if held is not None:
                 self._drop(held)
 
+    def let_go_one(self) -> bool:
+        """
+        Close one that nobody uses, because its descriptor is needed.
+
+        :returns: whether there was one.
+        """
+        with self._lock:
+            for held in self._held.values():
+                if held.counted and not held.users:
+                    self._drop(held)
+                    return True
+        return False
+
     def close(self) -> None:
         """
         Keep none.  Those that are being used are closed by their users.

@@ -202,6 +202,21 @@ class Root:
         """
         self._kept.forget(path)
 
+    def hold(self, what: str) -> Account:
+        """
+        Take a descriptor for something that stays open.
+
+        :param what: for messages; a path, for one.
+        :returns: the account that gets it back.
+        :raises OverShare: none can be had now.
+        """
+        while not self.descriptors.try_take():
+            # What is only kept in case it is needed again gives way.
+            if not self._kept.let_go_one():
+                self.descriptors.take(what)
+                break
+        return self.descriptors
+
     def create(self, mode: int) -> None:
         """
         Create the root, and directories above it, as far as they are missing.

@@ -309,6 +309,18 @@ class TestDescriptors:
         putting.close()
         assert descriptors.held == 0
 
+    def test_directories_give_way(self, tree):
+        """
+        Those that are only kept in case they are needed again.
+        """
+        descriptors = Resource("descriptors", "descriptors", 16)
+        putting = Putting(tree, descriptors=descriptors.account("a", "1"))
+        for turn in range(10):
+            files = {b"%d/%d" % (turn, n): b"1" for n in range(5)}
+            assert codes(putting.put(files)) == ["Finished"] * 5
+        putting.close()
+        assert descriptors.held == 0
+
 
 class TestModes:
     """

@@ -10,7 +10,7 @@ import threading
 from contextlib import suppress
 from functools import partial
 
-from realize.accounts import unlimited
+from realize.accounts import Account, unlimited
 from realize.errors import OverShare
 from realize.paths import RelativePath
 from realize.store.incoming import Incoming, IncomingFiles
@@ -18,12 +18,19 @@ from realize.store.partial import Partial
 from realize.store.space import SpaceLedger
 
 
+def without_limit(_what: str) -> Account:
+    """
+    Takes a descriptor of which there are enough.
+    """
+    return unlimited("descriptors")
+
+
 def test_many_threads(tree):
     """
     However they interleave: no more open than allowed, and nothing left in the end.
     """
     ledger = SpaceLedger()
-    files = IncomingFiles(ledger, lambda: 2**40, 6, unlimited("descriptors"))
+    files = IncomingFiles(ledger, lambda: 2**40, 6, without_limit)
     directory = os.open(tree, os.O_RDONLY)
     before = len(os.listdir("/proc/self/fd"))
     problems: list[BaseException] = []
@@ -74,7 +81,7 @@ def test_looking_for_room_while_others_close(tree):
     """
     Going through the open files does not mind that their number changes.
     """
-    files = IncomingFiles(SpaceLedger(), lambda: 2**40, 300, unlimited("descriptors"))
+    files = IncomingFiles(SpaceLedger(), lambda: 2**40, 300, without_limit)
     directory = os.open(tree, os.O_RDONLY)
     problems: list[BaseException] = []
     done = threading.Event()

@@ -12,6 +12,7 @@ import threading
 
 import pytest
 
+from realize.accounts import Resource
 from realize.errors import NoSuchFile
 from realize.model import Directory, Notice
 from realize.paths import MAX_PATH
@@ -332,6 +333,35 @@ def test_holds_one_directory_per_level(tree, root):
     assert descriptors() <= before + 1
     pages_of(Walk(root))
     assert descriptors() <= before + 1
+
+
+@pytest.mark.parametrize("count", [1, 2, 6])
+def test_few_descriptors(tree, count):
+    """
+    However few: everything is listed, once, with no more open than may be.
+    """
+    deep = "/".join(f"d{number}" for number in range(30))
+    grow(tree, *(f"{deep[:end]}/{end}" for end in (2, 11, 35, 59, 83, len(deep))))
+    grow(tree, *(f"{number}/a/{number}" for number in range(30)), "last")
+    few = Resource("descriptors", "descriptors", count * 16 // 9 + 1, least=1)
+    plenty = Root.open(tree)
+    expected = paths_of(pages_of(Walk(plenty)))
+    before = descriptors()
+    root = Root.open(tree, descriptors=few.account("a", "1"))
+    walk = Walk(root)
+    found, cursor = [], 1
+    while cursor:
+        page = walk.page()
+        found += [file.path for file in page.files]
+        assert [notice.text for notice in page.notices] == []
+        # The level that it is in, and the directory that is opened, in any case.
+        assert descriptors() <= before + 1 + count + 3
+        cursor = page.next
+    assert sorted(found) == sorted(expected)
+    walk.close()
+    root.close()
+    assert (few.held, descriptors()) == (0, before)
+    plenty.close()
 
 
 # -- what a crash left
