@@ -292,6 +292,7 @@ class TestReuse:
             ".x.realize-part": DATA[100 : 100 + MIB],
         }
 
+    @pytest.mark.holes
     def test_holes_stay_holes(self, pair, destination, there):
         """
         Where the present file has some, nothing is written.

@@ -140,12 +140,12 @@ def test_close_waits_for_what_was_begun(pair, destination, there):
         assert len(contents(there)) == 50
 
 
-def test_root_that_vanished(pair, destination, there, tmp_path):
+def test_root_that_vanished(pair, destination, there):
     """
     Not written into a directory that nobody can see any more.
     """
     run(pair, destination.offer([Offer(b"x", 3)], []))
-    there.rename(tmp_path / "elsewhere")
+    there.rename(there.parent / "elsewhere")
     there.mkdir()
     with pytest.raises(DirectoryGone):
         run(pair, destination.offer([Offer(b"y", 3)], []))
@@ -154,7 +154,7 @@ def test_root_that_vanished(pair, destination, there, tmp_path):
     assert contents(there) == {}
 
 
-def test_place(pair, destination, there, tmp_path):
+def test_place(pair, destination, there):
     """
     The same for every store on the same directory, and known from below and above.
     """
@@ -163,7 +163,7 @@ def test_place(pair, destination, there, tmp_path):
     for path, overlaps in (
         (there, True),
         (there / "below", True),
-        (tmp_path, True),
+        (there.parent, True),
         (Path("/dev"), False),
     ):
         other = run(pair, pair.open_destination(path).place())

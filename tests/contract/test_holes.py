@@ -30,6 +30,8 @@ from realize.model import (
 from tests.contract.pairs import LocalPair, run
 from tests.contract.steps import MTIME_NS, codes, digest, files_of, finish_of
 
+pytestmark = pytest.mark.holes
+
 BLOCK = 64 * 1024
 DATA = os.urandom(BLOCK)
 

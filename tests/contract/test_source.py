@@ -360,12 +360,12 @@ class TestRemove:
         with pytest.raises(PeerError):
             run(pair, source.list(0))
 
-    def test_root_that_vanished(self, pair, source, here, tmp_path):
+    def test_root_that_vanished(self, pair, source, here):
         """
         Files that are gone together with their root are not "gone already".
         """
         (here / "x").write_bytes(b"content")
         file = files_of(pair, source)[b"x"]
-        here.rename(tmp_path / "elsewhere")
+        here.rename(here.parent / "elsewhere")
         with pytest.raises(DirectoryGone):
             run(pair, source.remove([removal(file, b"content")]))
