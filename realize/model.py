@@ -128,11 +128,11 @@ class Directory(Value, frozen=True):
     mode: Mode
 
 
-#: Why something found by a listing is not among its files.  ``unreadable`` is a
-#: failure, ``kept`` and ``hidden`` a warning, the others are counted.  Files that are
-#: ``kept`` or ``set-id`` are among them all the same.
+#: Why something found by a listing is not among its files.  ``unreadable`` and
+#: ``missing`` are failures, ``kept`` and ``hidden`` a warning, the others are counted.
+#: Files that are ``kept`` or ``set-id`` are among them all the same.
 NoticeKind = Literal[
-    "symlink", "special", "partial", "unreadable", "kept", "set-id", "hidden"
+    "symlink", "special", "partial", "unreadable", "missing", "kept", "set-id", "hidden"
 ]
 
 
@@ -142,11 +142,12 @@ class Notice(Value, frozen=True):
 
     :ivar kind: ``symlink``; ``special`` (device, socket, pipe); ``partial`` (a name
         that looks like a file under construction); ``unreadable`` (a directory or
-        file that could not be looked at); ``kept`` (a file put back after a crash,
+        file that could not be looked at); ``missing`` (a name that was asked for and
+        is not there); ``kept`` (a file put back after a crash,
         under another name); ``set-id`` (a file with set-user-id, set-group-id or
         sticky bit, which does not cross); ``hidden`` (a file that a crash left hidden,
         and that a listing which may change something would put back).
-    :ivar text: the reason, for ``unreadable``, ``kept`` and ``hidden``.
+    :ivar text: the reason, for ``unreadable``, ``missing``, ``kept`` and ``hidden``.
     """
 
     path: Path
@@ -170,6 +171,23 @@ class Page(Value, frozen=True):
     notices: list[Notice]
     next: Natural
     now_ns: Time
+
+
+class Subset(Value, frozen=True):
+    """
+    The part of a tree that a listing is of.
+
+    :ivar names: canonical paths of files and directories; none for everything.
+    :ivar recurse: whether a path of a directory means all that is in it; otherwise it
+        means nothing.
+    """
+
+    names: Annotated[list[Path], msgspec.Meta(max_length=MAX_BATCH)] = []
+    recurse: bool = True
+
+
+#: A whole tree.
+EVERYTHING: Final = Subset()
 
 
 class Failure(Value, frozen=True, tag="!"):

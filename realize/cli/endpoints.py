@@ -32,13 +32,17 @@ class LocalPlace:
 
     :ivar path: the directory, as it was written.
     :ivar only: the name of the single file that is meant; empty for all.
+    :ivar below: canonical path of a part of a DST, which need not exist yet; empty
+        for all.
     """
 
     path: bytes
     only: bytes = b""
+    below: bytes = b""
 
     def __str__(self) -> str:
-        return printable(os.path.join(self.path, self.only) if self.only else self.path)
+        part = self.only or self.below
+        return printable(os.path.join(self.path, part) if part else self.path)
 
 
 @frozen

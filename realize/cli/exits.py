@@ -70,3 +70,22 @@ def exit_after(*, failed: int, deferred: int) -> Exit:
     if failed:
         return Exit.FAILED
     return Exit.DEFERRED if deferred else Exit.MOVED
+
+
+#: Statuses by weight, the one that matters most first.
+_WEIGHT: Final = (
+    Exit.INTERRUPTED,
+    Exit.TIME_UP,
+    Exit.USAGE,
+    Exit.UNREACHABLE,
+    Exit.FAILED,
+    Exit.DEFERRED,
+    Exit.NOT_PUSHED,
+    Exit.HOOK_FAILED,
+    Exit.MOVED,
+)
+
+
+def worse(one: Exit, other: Exit) -> Exit:
+    """The status that says more, of two moves of one command."""
+    return min(one, other, key=_WEIGHT.index)

@@ -103,7 +103,7 @@ class Commands(click.Group):
         """
         The two ways to call it.
         """
-        formatter.write_usage(ctx.command_path, "[move] SRC DST [OPTIONS]")
+        formatter.write_usage(ctx.command_path, "[move] SRC... DST [OPTIONS]")
         formatter.write_usage(ctx.command_path, "COMMAND [ARGS]", prefix=" " * 7)
 
     def format_commands(

@@ -6,15 +6,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 import click
+from attrs import evolve, frozen
 
-from realize.cli.endpoints import PeerPlace, is_remote, parse_place
-from realize.cli.exits import Exit, exit_for
+from realize.cli.endpoints import LocalPlace, PeerPlace, is_remote
+from realize.cli.exits import Exit, exit_for, worse
 from realize.cli.hook import Form, HookChoice
+from realize.cli.legs import Leg, parse_legs
 from realize.cli.log import LogChoice, LogStream
 from realize.cli.metrics_options import MetricsChoice, metered
 from realize.cli.options import configured, duration, private_key_path, read_config
@@ -24,6 +26,7 @@ from realize.cli.terminal import Stream
 from realize.cli.throttle_options import ThrottleChoice, throttled
 from realize.config import Config
 from realize.errors import ConfigError, RealizeError
+from realize.move.names import NameList
 from realize.move.outcome import MoveSettings
 from realize.move.selection import Selection
 
@@ -48,13 +51,25 @@ TOLD: Final = frozenset({"file-failed", "file-stays", "connection-lost", "move-f
 @click.command(
     cls=SelectingCommand, short_help="Move files: verified, durable, resumable."
 )
-@click.argument("src")
-@click.argument("dst")
+@click.argument("words", metavar="SRC... DST", nargs=-1, required=True)
 @click.option(
     "-n",
     "--dry-run",
     is_flag=True,
     help="List what would become of each file, and change nothing.",
+)
+@click.option(
+    "--files-from",
+    metavar="FILE",
+    help="Move only the files that FILE names, a line each, relative to SRC; - is "
+    "standard input.",
+)
+@click.option(
+    "-0",
+    "--null",
+    "--from0",
+    is_flag=True,
+    help="The names of --files-from end with a null byte each, as of find -print0.",
 )
 @selecting
 @click.option(
@@ -127,8 +142,7 @@ TOLD: Final = frozenset({"file-failed", "file-stays", "connection-lost", "move-f
 @click.pass_context
 def command(
     ctx: click.Context,
-    src: str,
-    dst: str,
+    words: tuple[str, ...],
     dry_run: bool,
     settle: float | None,
     max_duration: float,
@@ -137,6 +151,8 @@ def command(
     output: str,
     audit_log: str | None,
     selection: Selection,
+    files_from: str | None,
+    null: bool,
     on_moved: str | None,
     on_moved_input: Form,
     on_moved_timeout: float,
@@ -153,26 +169,50 @@ def command(
     it again continues.
 
     Both are a local path, or PEER:DIRECTORY[/SUBDIR] with PEER from the
-    configuration.  SRC may be a single file.  A local path with a colon before its
-    first slash is written ./like:this.
+    configuration.  SRC may be a single file; of several, each file and directory
+    goes below DST under its own name.  A local path with a colon before its first
+    slash is written ./like:this.
     """
-    loaded, file = read_config(config) if _needs_config(src, dst, config) else _none()
-    source = parse_place(src, "SRC", loaded.peers)
-    destination = parse_place(dst, "DST", loaded.peers)
+    if len(words) < 2:
+        raise click.UsageError("a move needs both SRC and DST")
+    *sources, target = words
+    needs_config = bool(config) or any(map(is_remote, words))
+    loaded, file = read_config(config) if needs_config else (Config(), None)
+    legs = parse_legs(sources, target, loaded.peers)
+    if files_from is not None:
+        legs = [_listed(legs, files_from, null)]
+    elif null:
+        raise click.UsageError("--null says how names of --files-from end: give both")
     if not max_duration:
         raise ConfigError("--max-duration: must be more than zero")
     if not on_moved_timeout:
         raise ConfigError("--on-moved-timeout: must be more than zero")
+    if len(legs) > 1 and metrics.any:
+        raise ConfigError(
+            "metrics are of one move, and these sources are several: move files of "
+            "one directory, or one directory, at a time"
+        )
     hook = HookChoice()
     if on_moved is not None:
         hook = HookChoice.parse(on_moved, on_moved_input, on_moved_timeout)
-    remote = any(isinstance(place, PeerPlace) for place in (source, destination))
-    key = private_key_path(privkey, loaded, file) if remote else None
-    settings = MoveSettings(
-        selection=selection,
-        settle=settle or 0.0,
-        remove_directories=remove_directories,
-        dry_run=dry_run,
+    places = [place for leg in legs for place in (leg.source, leg.destination)]
+    remote = any(isinstance(place, PeerPlace) for place in places)
+    asked = Asked(
+        key=private_key_path(privkey, loaded, file) if remote else None,
+        settings=MoveSettings(
+            selection=selection,
+            settle=settle or 0.0,
+            remove_directories=remove_directories,
+            dry_run=dry_run,
+        ),
+        settle=settle,
+        max_duration=max_duration,
+        compress=compress,
+        output=output,
+        audit_log=audit_log,
+        metrics=metrics,
+        throttle=throttle,
+        hook=hook,
     )
     log = LogChoice.of(ctx)
     log.usual = USUAL_LEVELS.get(output, "warn")
@@ -180,70 +220,137 @@ def command(
     log.stream = stream = LogStream(Stream(sys.stderr))
 
     async def run(reactor: Any) -> int:
-        from realize.cli.opening import Opener
-        from realize.cli.receipts import begin_receipts
-        from realize.cli.running import run_move
-        from realize.cli.throttling import Throttling
-
-        throttling = Throttling(
-            reactor, source, destination, throttle, quiet=output == "quiet"
-        )
-        metering = None
-        if metrics.any:
-            from realize.cli.metering import Metering
-
-            metering = Metering(reactor, metrics, source, destination, dry_run)
-            metering.start()
-        chosen = choose_output(output, dry_run, reactor)
-        stream.above = chosen.above
-        ended = Exit.FAILED
-        try:
-            opener = Opener(
-                reactor,
-                source,
-                destination,
-                key,
-                settle,
-                metering.commands if metering else None,
-                throttling,
-                compress,
-                metering.compressed if metering else None,
-            )
-            receipts = begin_receipts(
-                None if dry_run else audit_log,
-                reactor,
-                source,
-                destination,
-                opener.session,
-            )
-            return await run_move(
-                reactor,
-                opener,
-                settings,
-                chosen,
-                max_duration,
-                throttling,
-                metering,
-                receipts,
-                hook,
-            )
-        except RealizeError as error:
-            ended = exit_for(error)
-            raise
-        finally:
-            if metering is not None:
-                await metering.broken_off(ended)
+        return await _move_all(reactor, legs, asked, stream)
 
     status: int = ctx.obj.run(run)
     return status
 
 
-def _needs_config(src: str, dst: str, config: str | None) -> bool:
-    return bool(config) or is_remote(src) or is_remote(dst)
+@frozen(kw_only=True)
+class Asked:
+    """
+    What the options of one command line ask for.
+
+    :ivar key: file of this host's private key; None if no peer is needed.
+    :ivar settle: seconds, as given; None for the default.
+    :ivar max_duration: seconds for all moves together.
+    """
+
+    key: Path | None
+    settings: MoveSettings
+    settle: float | None
+    max_duration: float
+    compress: Mode
+    output: str
+    audit_log: str | None
+    metrics: MetricsChoice
+    throttle: ThrottleChoice
+    hook: HookChoice
 
 
-def _none() -> tuple[Config, Path | None]:
-    return Config(), None
+def _listed(legs: Sequence[Leg], files_from: str, null: bool) -> Leg:
+    """
+    The move of files that a list names.
+    """
+    leg = legs[0]
+    if len(legs) > 1 or (isinstance(leg.source, LocalPlace) and leg.source.only):
+        raise click.UsageError(
+            "--files-from names files below SRC: give one directory as SRC"
+        )
+    above = b""
+    if isinstance(leg.source, LocalPlace):
+        above = os.path.abspath(leg.source.path)
+    try:
+        if files_from == "-":
+            names = NameList.read(sys.stdin.buffer, above, null=null)
+        else:
+            with open(files_from, "rb") as stream:
+                names = NameList.read(stream, above, null=null)
+    except (OSError, ValueError, AttributeError) as error:
+        reason = getattr(error, "strerror", None) or "cannot be read"
+        raise ConfigError(f"--files-from {files_from}: {reason}") from None
+    return evolve(leg, names=names, recurse=False)
+
+
+async def _move_all(
+    reactor: Any, legs: Sequence[Leg], asked: Asked, stream: LogStream
+) -> Exit:
+    """
+    One move after the other, until one ends before its time.
+
+    :returns: the status that weighs most.
+    """
+    began = reactor.seconds()
+    worst = Exit.MOVED
+    for leg in legs:
+        left = asked.max_duration - (reactor.seconds() - began)
+        if left <= 0:
+            return Exit.TIME_UP
+        status = await _move(reactor, leg, evolve(asked, max_duration=left), stream)
+        worst = worse(worst, status)
+        if status in (Exit.INTERRUPTED, Exit.TIME_UP):
+            break
+    return worst
+
+
+async def _move(reactor: Any, leg: Leg, asked: Asked, stream: LogStream) -> Exit:
+    from realize.cli.opening import Opener
+    from realize.cli.receipts import begin_receipts
+    from realize.cli.running import run_move
+    from realize.cli.throttling import Throttling
+
+    source, destination = leg.source, leg.destination
+    settings = evolve(asked.settings, names=leg.names, recurse=leg.recurse)
+    throttling = Throttling(
+        reactor, source, destination, asked.throttle, quiet=asked.output == "quiet"
+    )
+    metering = None
+    if asked.metrics.any:
+        from realize.cli.metering import Metering
+
+        metering = Metering(
+            reactor, asked.metrics, source, destination, settings.dry_run
+        )
+        metering.start()
+    chosen = choose_output(asked.output, settings.dry_run, reactor)
+    stream.above = chosen.above
+    ended = Exit.FAILED
+    try:
+        opener = Opener(
+            reactor,
+            source,
+            destination,
+            asked.key,
+            asked.settle,
+            metering.commands if metering else None,
+            throttling,
+            asked.compress,
+            metering.compressed if metering else None,
+        )
+        receipts = begin_receipts(
+            None if settings.dry_run else asked.audit_log,
+            reactor,
+            source,
+            destination,
+            opener.session,
+        )
+        return await run_move(
+            reactor,
+            opener,
+            settings,
+            chosen,
+            asked.max_duration,
+            throttling,
+            metering,
+            receipts,
+            asked.hook,
+        )
+    except RealizeError as error:
+        ended = exit_for(error)
+        raise
+    finally:
+        if metering is not None:
+            await metering.broken_off(ended)
 
 
 def choose_output(

@@ -28,7 +28,13 @@ from realize.observe.journeys import GroupLines, LineBudget, Sums
 from realize.paths import printable
 
 #: Notices that deserve a line.
-_TOLD: Final[tuple[NoticeKind, ...]] = ("unreadable", "kept", "hidden", "partial")
+_TOLD: Final[tuple[NoticeKind, ...]] = (
+    "unreadable",
+    "missing",
+    "kept",
+    "hidden",
+    "partial",
+)
 
 
 @define(eq=False)

@@ -17,6 +17,7 @@ from realize.cli.report import Ends
 from realize.config import DirectorySettings
 from realize.errors import ConfigError, PeerError
 from realize.observe.recorder import Party, Records, session_name
+from realize.paths import printable
 from realize.peers import Address
 from realize.store.directory import DEFAULT_SETTLE_NS, LocalDirectory
 from realize.store.identity import ignore_lease_signals
@@ -172,7 +173,7 @@ class Opener:
         if isinstance(place, LocalPlace):
             directory = self._local(place)
             with _naming(place):
-                return await directory.open_destination(party=self._party)
+                return await directory.open_destination(place.below, party=self._party)
         connection = await self._connect(place, stack, connections)
         with _naming(place):
             return await connection.open_destination(place.directory, place.below)
@@ -182,7 +183,7 @@ class Opener:
             ignore_lease_signals()
             path = Path(os.fsdecode(place.path)).absolute()
             self._directories[place.path] = LocalDirectory(
-                str(place),
+                printable(place.path),
                 DirectorySettings(path),
                 self._reactor,
                 accounts=self._accounts,

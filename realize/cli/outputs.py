@@ -121,7 +121,7 @@ class QuietOutput(StreamOutput):
         """
         A line about what could not be read, or was put back under another name.
         """
-        if notice.kind in ("unreadable", "kept", "hidden", "partial"):
+        if notice.kind in ("unreadable", "missing", "kept", "hidden", "partial"):
             self._complain(notice.kind, notice_line(notice))
 
     def ended(self, outcomes: Sequence[Outcome]) -> None:

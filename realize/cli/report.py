@@ -42,6 +42,7 @@ _NOTICES: Final[dict[NoticeKind, tuple[str, str]]] = {
         "files that look like unfinished ones",
     ),
     "unreadable": ("unreadable place", "unreadable places"),
+    "missing": ("missing file", "missing files"),
     "kept": ("file put back under another name", "files put back under other names"),
     "set-id": (
         "file without its set-id or sticky bit",

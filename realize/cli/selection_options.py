@@ -57,7 +57,8 @@ def selecting(function: Callable[..., R]) -> Callable[..., R]:
     ) -> R:
         given = {name: kwargs.pop(name) for name in _ORDERED}
         order = click.get_current_context().meta[_ORDER]
-        _refuse_absolute([*given["include"], *given["exclude"]], kwargs["src"])
+        for word in kwargs["words"][:-1]:
+            _refuse_absolute([*given["include"], *given["exclude"]], word)
         try:
             lists = rule_lists(_in_order(given, order))
         except ValueError as error:

@@ -68,9 +68,9 @@ class Counting(IdleObserver):
 
     def noticed(self, notice: Notice) -> None:
         """
-        A place that cannot be read counts as a failed file.
+        A place that cannot be read, or is not there, counts as a failed file.
         """
-        if notice.kind == "unreadable":
+        if notice.kind in ("unreadable", "missing"):
             self.metrics.files.labels(*self.ends, "failed").inc()
 
     def advanced(self, nbytes: int, path: bytes) -> None:

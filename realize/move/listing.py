@@ -9,13 +9,14 @@ apart, so that neither hold up the others.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from attrs import define, field
 
-from realize.model import MAX_BATCH, Directory, File, Notice, Page
+from realize.model import EVERYTHING, MAX_BATCH, Directory, File, Notice, Page, Subset
 from realize.move.line import MAX_NAMES
+from realize.move.names import batches
 from realize.move.outcome import MoveSettings
 from realize.move.run import Run
 from realize.move.selection import Selection
@@ -56,6 +57,12 @@ class Lister:
     _largest_page: int = 0
     _cursor: int = 0
     _listing: bool = False
+    #: What is to be looked for; None for everything.
+    _names: Iterator[Sequence[bytes]] | None = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        names = self._settings.names
+        self._names = None if names is None else batches(names)
 
     @property
     def load(self) -> int:
@@ -95,10 +102,17 @@ class Lister:
         return self._waiting + self._largest_page <= self._settings.look_ahead
 
     async def _list(self) -> None:
+        subset = EVERYTHING
+        if self._names is not None and not self._cursor:
+            names = next(self._names, None)
+            if names is None:
+                self._run.tally.totals.complete = True
+                return
+            subset = Subset(list(names), self._settings.recurse)
         self._listing = True
         try:
             page = await self._run.source.list(
-                self._cursor, restore=not self._settings.dry_run
+                self._cursor, restore=not self._settings.dry_run, subset=subset
             )
         finally:
             self._listing = False
@@ -116,7 +130,7 @@ class Lister:
         if files:
             self._small.append(Chunk(files, directories))
         self._waiting += len(files) + len(large)
-        if not page.next:
+        if not page.next and self._names is None:
             self._run.tally.totals.complete = True
 
     def _wanted(self, page: Page) -> list[File]:
@@ -144,8 +158,10 @@ class Lister:
 
     def _leaves_out(self, notice: Notice) -> bool:
         """
-        Whether a notice is of something that the user does not want to be moved.
+        Whether a notice is of something that is not to be moved (any more).
         """
+        if notice.kind == "missing" and self._run.tally.again:
+            return True  # Moved before the connection was lost.
         selection = self._settings.selection
         if selection is None:
             return False

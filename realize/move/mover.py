@@ -7,6 +7,7 @@ from __future__ import annotations
 from twisted.internet.interfaces import IReactorTime
 
 from realize.errors import SamePlace
+from realize.model import Place
 from realize.move.assembly import Assembly
 from realize.move.line import Line
 from realize.move.outcome import MoveObserver, MoveSettings, Totals
@@ -104,6 +105,9 @@ class Mover:
         """
         place = await source.place()
         self._receipts.begin(single_file=not place.root)
+        if self._settings.names is not None and not self._settings.recurse:
+            # Files of a directory may well be moved into one above or below.
+            place = Place(b"", place.chain[:1])
         if place.overlaps(await destination.place()):
             raise SamePlace(
                 f"{source.name} and {destination.name} are the same directory, or one "

@@ -10,6 +10,7 @@ from typing import Final, Literal, Protocol, get_args
 from attrs import define, field, frozen
 
 from realize.model import File, Notice, NoticeKind
+from realize.move.names import Names
 from realize.move.selection import Selection
 
 #: ``moved`` (to a new name), ``replaced`` (an old file gave way), ``present`` (it was
@@ -131,7 +132,9 @@ class Totals:
         """
         Files that failed, and places that could not be listed.
         """
-        return self.files["failed"] + self.notices["unreadable"]
+        return (
+            self.files["failed"] + self.notices["unreadable"] + self.notices["missing"]
+        )
 
     @property
     def deferred(self) -> int:
@@ -195,6 +198,8 @@ class MoveSettings:
     What a user can ask of a move.
 
     :ivar selection: what of the source is moved; None for everything.
+    :ivar names: the only files and directories that are looked for; None for all.
+    :ivar recurse: whether a name of a directory means all that is in it.
     :ivar settle: seconds that a file must not have changed for; younger ones, and
         those that will be younger in that time, are deferred.
     :ivar remove_directories: whether source directories that the move empties go.
@@ -205,6 +210,8 @@ class MoveSettings:
     """
 
     selection: Selection | None = None
+    names: Names | None = None
+    recurse: bool = True
     settle: float = 0.0
     remove_directories: bool = False
     dry_run: bool = False

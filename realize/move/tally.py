@@ -133,11 +133,13 @@ class Tally:
     :ivar totals: the sums so far.
     :ivar refused: files of this move that failed or were deferred, and notices that
         were given.
+    :ivar again: whether the walk is not the first.
     """
 
     _observer: MoveObserver
     totals: Totals = field(factory=Totals)
     refused: Memory = field(factory=Memory)
+    again: bool = False
 
     def listed(self, files: Sequence[File]) -> None:
         """
@@ -156,6 +158,7 @@ class Tally:
             them again.
         """
         totals = self.totals
+        self.again = True
         self.refused.sort()
         totals.complete = False
         totals.excluded = totals.system = 0

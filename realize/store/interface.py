@@ -24,6 +24,7 @@ from typing import Protocol
 
 from realize.delta.exchange import Patch, Sign, Signed
 from realize.model import (
+    EVERYTHING,
     Digests,
     Directory,
     Extent,
@@ -40,6 +41,7 @@ from realize.model import (
     Range,
     Removal,
     Removed,
+    Subset,
     Written,
 )
 
@@ -72,18 +74,22 @@ class Source(Store, Protocol):
     A store that files are taken from.
     """
 
-    async def list(self, cursor: int, restore: bool = True) -> Page:
+    async def list(
+        self, cursor: int, restore: bool = True, subset: Subset = EVERYTHING
+    ) -> Page:
         """
         A page of the listing.
 
         The walk goes on where the page before ended; it holds one open listing per
-        level, and nothing per file.
+        level, and nothing per file but the names that it looks for.
 
         :param cursor: 0 begins a new walk; otherwise :attr:`Page.next` of the page
             before.
         :param restore: whether a new walk puts files back that a crash left hidden;
             otherwise it changes nothing and only tells of them.
+        :param subset: what a new walk looks for.
         :raises BadRequest: *cursor* is not the next of the present walk.
+        :raises UnsafePath: a name is not canonical.
         :raises DirectoryGone: the root has vanished.
         """
 

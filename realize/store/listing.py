@@ -3,7 +3,8 @@ Listing a source: a walk that goes on from page to page.
 
 The walk holds one open directory per level and nothing per file; where descriptors are
 few, fewer directories, and the names that are left in the others.  It follows no
-symbolic links, and enters directories on other file systems like any other.
+symbolic links, and enters directories on other file systems like any other.  It may be
+told which names to look for; then it reads no directory that is not below one of them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,15 @@ from typing import TYPE_CHECKING, Final
 from attrs import define, field
 
 from realize.errors import NoSuchFile, PeerError
-from realize.model import Directory, File, Notice, NoticeKind, Page
+from realize.model import (
+    EVERYTHING,
+    Directory,
+    File,
+    Notice,
+    NoticeKind,
+    Page,
+    Subset,
+)
 from realize.paths import (
     MAX_COMPONENTS,
     MAX_PATH,
@@ -51,6 +60,31 @@ _PERMISSIONS: Final = 0o777
 _SET_ID: Final = 0o7000
 
 
+#: Names to look for, by the first component of their paths; what follows it, or None
+#: where all below is meant.
+_Wanted = dict[bytes, "_Wanted | None"]
+
+
+def _wanted(subset: Subset) -> _Wanted | None:
+    if not subset.names:
+        return None
+    wanted: _Wanted = {}
+    for name in subset.names:
+        parts = name.split(b"/")
+        here = wanted
+        for part in parts[:-1]:
+            below = here.setdefault(part, {})
+            if below is None:
+                break
+            here = below
+        else:
+            if subset.recurse:
+                here[parts[-1]] = None
+            else:
+                here.setdefault(parts[-1], {})
+    return wanted
+
+
 @define(eq=False)
 class _Level:
     """
@@ -59,8 +93,9 @@ class _Level:
     :ivar depth: components of *path*.
     :ivar fd: descriptor; -1 while it is closed, to have others open.
     :ivar entries: what is left of its listing; None if it is not to be listed.
-    :ivar restored: names to look at first: put back after a crash, or what was left
-        of the listing when it was closed.
+    :ivar wanted: the only names in it that are looked for; None for all.
+    :ivar restored: names to look at first: wanted, put back after a crash, or what was
+        left of the listing when it was closed.
     :ivar seen: names to pass over when the listing gets to them.
     :ivar page: number of the last page that has it among its directories.
     :ivar told_too_long: whether names too long for a path have been reported.
@@ -72,6 +107,7 @@ class _Level:
     fd: int
     mode: int
     entries: _ScandirIterator[str] | None
+    wanted: _Wanted | None = None
     restored: list[bytes] = field(factory=list)
     seen: set[bytes] = field(factory=set)
     page: int = 0
@@ -108,7 +144,7 @@ class Walk:
     One walk over a source.
 
     :param root: held open by the caller while the walk lasts.
-    :param only: name of the single file in the root that counts; ``b""`` for all.
+    :param subset: what to look for.
     :param skip: name in the root that is passed over in silence.
     :param restore: whether files that a crash left hidden are put back and listed;
         otherwise nothing is changed, and a notice tells of each.
@@ -120,7 +156,7 @@ class Walk:
     def __init__(
         self,
         root: Root,
-        only: bytes = b"",
+        subset: Subset = EVERYTHING,
         skip: bytes = b"",
         restore: bool = True,
         now_ns: Callable[[], int] = time.time_ns,
@@ -137,7 +173,7 @@ class Walk:
         self._bytes = 0
         self._root = root
         with root.directory(b"") as directory:
-            self._enter(b"", os.dup(directory), only)
+            self._enter(b"", os.dup(directory), _wanted(subset))
         if skip:
             self._levels[0].seen.add(skip)
 
@@ -197,7 +233,8 @@ class Walk:
             else:
                 self._add_other(level, name, path, status.st_mode)
         except FileNotFoundError:
-            pass  # it has gone meanwhile
+            if level.wanted is not None:
+                self._notice(path, "missing", "is not there")
         except OSError as error:
             self._unreadable(path, error)
 
@@ -242,7 +279,9 @@ class Walk:
                 self._tell_of_hidden(level, name)
         elif not self._is_too_long(level, path):
             fd = os.open(name, OPEN_DIRECTORY, dir_fd=level.fd)
-            self._enter(path, fd)
+            self._enter(
+                path, fd, None if level.wanted is None else level.wanted.get(name)
+            )
 
     def _restore(self, level: _Level, name: bytes) -> None:
         for was, now in empty_abandoned(level.fd, name):
@@ -263,18 +302,18 @@ class Walk:
                 "left by a crash; a move puts it back, and moves it",
             )
 
-    def _enter(self, path: bytes, fd: int, only: bytes = b"") -> None:
+    def _enter(self, path: bytes, fd: int, wanted: _Wanted | None) -> None:
         try:
             mode = os.fstat(fd).st_mode & _PERMISSIONS
-            entries = None if only else os.scandir(fd)
+            entries = os.scandir(fd) if wanted is None else None
         except BaseException:
             os.close(fd)
             raise
-        level = _Level(path, len(self._levels), fd, mode, entries)
-        if only:
-            level.restored.append(only)
+        level = _Level(path, len(self._levels), fd, mode, entries, wanted)
+        if wanted is not None:
+            level.restored.extend(reversed(wanted))
         self._levels.append(level)
-        self._count(level, 1 if only else 2)
+        self._count(level, 2 if wanted is None else 1)
 
     def _leave(self) -> None:
         self._close(self._levels.pop())

@@ -11,6 +11,7 @@ from typing import Literal
 from realize.delta.exchange import Sign, Signed
 from realize.errors import BadRequest, DirectoryGone, DiskError, NoSuchFile
 from realize.model import (
+    EVERYTHING,
     MAX_BATCH,
     MAX_BATCH_BYTES,
     MAX_BATCH_HOLES,
@@ -23,8 +24,10 @@ from realize.model import (
     Range,
     Removal,
     Removed,
+    Subset,
 )
 from realize.observe.recorder import Recorder, Settled
+from realize.paths import RelativePath
 from realize.store.identity import Guard, size_of
 from realize.store.listing import Walk
 from realize.store.reading import Reader
@@ -121,11 +124,15 @@ class LocalSource:
         self._signer.stop()
         await self.work.close(self._close)
 
-    async def list(self, cursor: int, restore: bool = True) -> Page:
+    async def list(
+        self, cursor: int, restore: bool = True, subset: Subset = EVERYTHING
+    ) -> Page:
         """
         See :class:`~realize.store.interface.Source`.
         """
-        return await self.work.run(_LISTING, self._list, cursor, restore)
+        for name in subset.names:
+            RelativePath.parse(name)
+        return await self.work.run(_LISTING, self._list, cursor, restore, subset)
 
     async def digest(self, files: Sequence[Prefix]) -> Sequence[Digests | Failure]:
         """
@@ -172,16 +179,17 @@ class LocalSource:
 
     # -- in threads
 
-    def _list(self, cursor: int, restore: bool) -> Page:
+    def _list(self, cursor: int, restore: bool, subset: Subset) -> Page:
         self._check_root()
         if not cursor:
             self._end_walk()
-            self._walk = Walk(self.root, self._only, self._skip, restore, self._now_ns)
+            subset = Subset([self._only]) if self._only else subset
+            self._walk = Walk(self.root, subset, self._skip, restore, self._now_ns)
         elif self._walk is None or cursor != self._cursor:
             raise BadRequest("not the next page of this listing")
         page = self._walk.page()
         for notice in page.notices:
-            if notice.kind == "unreadable":
+            if notice.kind in ("unreadable", "missing"):
                 self._recorder.failed(notice.path, DiskError(notice.text))
         self._cursor = page.next
         if not page.next:

@@ -286,8 +286,11 @@ class Responders(Link):
     # -- sources
 
     @commands.List.responder
-    async def list_page(self, store: int, cursor: int, restore: bool) -> Answer:
-        return {"payload": pack(await self._source(store).list(cursor, restore))}
+    async def list_page(
+        self, store: int, cursor: int, restore: bool, payload: Unpacked
+    ) -> Answer:
+        page = await self._source(store).list(cursor, restore, payload.head)
+        return {"payload": pack(page)}
 
     @commands.Digest.responder
     async def digest(self, store: int, payload: Unpacked) -> Answer:

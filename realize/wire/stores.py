@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred, FirstError, gatherResults
 from realize.delta.exchange import Patch, Sign, Signed, check_signed
 from realize.errors import BadRequest, PeerGone
 from realize.model import (
+    EVERYTHING,
     MAX_BATCH,
     MAX_BATCH_BYTES,
     PREFIX_STEP,
@@ -36,6 +37,7 @@ from realize.model import (
     Range,
     Removal,
     Removed,
+    Subset,
     Written,
 )
 from realize.paths import parent_of, printable
@@ -154,13 +156,16 @@ class RemoteSource(_RemoteStore):
     A :class:`~realize.store.interface.Source` of a peer.
     """
 
-    async def list(self, cursor: int, restore: bool = True) -> Page:
+    async def list(
+        self, cursor: int, restore: bool = True, subset: Subset = EVERYTHING
+    ) -> Page:
         answer = await self._connection.ask(
             commands.List,
             quick=True,
             store=self._number,
             cursor=cursor,
             restore=restore,
+            payload=pack(subset),
         )
         page: Page = answer["payload"].head
         return page

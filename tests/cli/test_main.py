@@ -106,7 +106,7 @@ def test_without_words_it_shows_its_help(capsys: pytest.CaptureFixture[str]) -> 
     assert main.status_of([]) == Exit.USAGE
     said = capsys.readouterr()
     assert said.out == ""
-    assert "Usage: realize [move] SRC DST" in said.err
+    assert "Usage: realize [move] SRC... DST" in said.err
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

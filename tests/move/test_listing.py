@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 from twisted.internet.task import Clock
 
-from realize.model import MAX_BATCH, Directory, File, Page
+from realize.model import EVERYTHING, MAX_BATCH, Directory, File, Page, Subset
 from realize.move import listing, offering
 from realize.move.line import MAX_NAMES, Line
 from realize.move.listing import MAX_OFFERED_BYTES, Lister
@@ -29,7 +29,9 @@ class Pages:
         self.pages = pages
         self.asked: list[int] = []
 
-    async def list(self, cursor: int, restore: bool = True) -> Page:
+    async def list(
+        self, cursor: int, restore: bool = True, subset: Subset = EVERYTHING
+    ) -> Page:
         self.asked.append(cursor)
         files = self.pages[cursor]
         parents = {

@@ -12,6 +12,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from realize.model import (
+    EVERYTHING,
     Digests,
     Directory,
     Extent,
@@ -28,6 +29,7 @@ from realize.model import (
     Range,
     Removal,
     Removed,
+    Subset,
     Written,
 )
 from realize.move.mover import Mover
@@ -213,7 +215,9 @@ class Endless:
         Nothing is held.
         """
 
-    async def list(self, cursor: int, restore: bool = True) -> Page:
+    async def list(
+        self, cursor: int, restore: bool = True, subset: Subset = EVERYTHING
+    ) -> Page:
         end = min(self.count, cursor + 1000)
         files = [
             File(b"%d/%d" % (n // 1000, n), 1, NOW_NS, 0o644, b"%d" % n)

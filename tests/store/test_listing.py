@@ -9,12 +9,13 @@ import os
 import shutil
 import socket
 import threading
+from pathlib import PurePath
 
 import pytest
 
 from realize.accounts import Resource
 from realize.errors import NoSuchFile
-from realize.model import Directory, Notice
+from realize.model import Directory, Notice, Subset
 from realize.paths import MAX_PATH
 from realize.store.hidden import HiddenDirectory
 from realize.store.listing import PAGE_BYTES, PAGE_ENTRIES, Walk
@@ -271,7 +272,7 @@ def test_single_file(tree, root):
     With a name given, nothing else is looked at.
     """
     grow(tree, "a", "b", "sub/a")
-    (page,) = pages_of(Walk(root, only=b"a"))
+    (page,) = pages_of(Walk(root, subset=Subset([b"a"])))
     assert paths_of([page]) == [b"a"]
     assert page.directories == []
 
@@ -280,8 +281,51 @@ def test_single_file_that_has_gone(tree, root):
     """
     There is nothing to list then.
     """
-    (page,) = pages_of(Walk(root, only=b"a"))
+    (page,) = pages_of(Walk(root, subset=Subset([b"a"])))
     assert paths_of([page]) == []
+
+
+@pytest.mark.parametrize(
+    ("names", "recurse", "found"),
+    [
+        (["b"], True, {"b"}),
+        (["d"], True, {"d/x", "d/e/y", "d/e/z"}),
+        (["d"], False, set()),
+        (["d/e"], True, {"d/e/y", "d/e/z"}),
+        (["d/e/y", "d/x"], False, {"d/e/y", "d/x"}),
+        (["d/e/y", "d"], True, {"d/x", "d/e/y", "d/e/z"}),
+        (["d", "d/e/y"], True, {"d/x", "d/e/y", "d/e/z"}),
+        (["d", "d/e/y"], False, {"d/e/y"}),
+        (["b", "b"], True, {"b"}),
+    ],
+)
+def test_named_files_and_directories(tree, root, names, recurse, found):
+    """
+    Only what is named is found, once, with the directories above it.
+    """
+    grow(tree, "a", "b", "d/x", "d/e/y", "d/e/z", "f/q")
+    subset = Subset([os.fsencode(name) for name in names], recurse)
+    (page,) = pages_of(Walk(root, subset=subset))
+    paths = [os.fsdecode(path) for path in paths_of([page])]
+    assert sorted(paths) == sorted(found)
+    above = {os.fsdecode(each.path) for each in page.directories}
+    assert above == {str(up) for path in paths for up in PurePath(path).parents} - {"."}
+    assert page.notices == []
+
+
+def test_named_files_that_are_not_there(tree, root):
+    """
+    Each has a notice, also one below what is not there or no directory.
+    """
+    grow(tree, "a", "d/x")
+    subset = Subset([b"none", b"a", b"d/none", b"no/where"])
+    (page,) = pages_of(Walk(root, subset=subset))
+    assert paths_of([page]) == [b"a"]
+    assert [(each.path, each.kind) for each in page.notices] == [
+        (b"none", "missing"),
+        (b"d/none", "missing"),
+        (b"no", "missing"),
+    ]
 
 
 def test_skips_a_name(tree, root):

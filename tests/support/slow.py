@@ -9,7 +9,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from realize.model import Extent, Page, Piece, Place, Range, Written
+from realize.model import EVERYTHING, Extent, Page, Piece, Place, Range, Subset, Written
 
 
 class SlowStore:
@@ -63,7 +63,9 @@ class SlowStore:
             self.cancelled += 1
             raise
 
-    async def list(self, cursor: int, restore: bool = True) -> Page:
+    async def list(
+        self, cursor: int, restore: bool = True, subset: Subset = EVERYTHING
+    ) -> Page:
         """
         An empty page.
         """

@@ -357,7 +357,7 @@ class TestErrors:
         """
 
         class Failing(QuickStore):
-            async def list(self, cursor, restore):
+            async def list(self, cursor, restore, subset):
                 raise kind("some \N{SNOWMAN} text")
 
         use(net, Failing())
@@ -375,7 +375,7 @@ class TestErrors:
         """
 
         class Failing(QuickStore):
-            async def list(self, cursor, restore):
+            async def list(self, cursor, restore, subset):
                 raise ZeroDivisionError("/secret/path")
 
         use(net, Failing())

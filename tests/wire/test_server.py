@@ -20,7 +20,7 @@ from realize.errors import (
     PeerGone,
     PeerRefused,
 )
-from realize.model import Finish, Offer, Piece, Prefix, Range, Removal
+from realize.model import EVERYTHING, Finish, Offer, Piece, Prefix, Range, Removal
 from realize.peers import public_key_text
 from realize.wire import commands
 from realize.wire.client import ClientLink
@@ -289,10 +289,26 @@ class TestRights:
         source = client.run(client.connection().open_source("inbox"))
         ask = other.connection().ask
         with pytest.raises(BadRequest):
-            other.run(ask(commands.List, store=1, cursor=0, restore=True))
+            other.run(
+                ask(
+                    commands.List,
+                    store=1,
+                    cursor=0,
+                    restore=True,
+                    payload=pack(EVERYTHING),
+                )
+            )
         destination = client.run(client.connection().open_destination("inbox"))
         with pytest.raises(BadRequest):
-            client.run(client.link.ask(commands.List, store=2, cursor=0, restore=True))
+            client.run(
+                client.link.ask(
+                    commands.List,
+                    store=2,
+                    cursor=0,
+                    restore=True,
+                    payload=pack(EVERYTHING),
+                )
+            )
         assert client.run(source.list(0))
         client.run(source.close())
         client.run(source.close())

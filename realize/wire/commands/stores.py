@@ -27,6 +27,7 @@ from realize.model import (
     Range,
     Removal,
     Removed,
+    Subset,
     Value,
     Written,
 )
@@ -111,8 +112,11 @@ class List(Request):
     :param cursor: 0 to begin, then the ``next`` of the page before.
     :param restore: False if nothing may be changed by a walk that begins: files that a
         crash left hidden are told of, and not put back.
+    :param payload: what a walk that begins looks for, a
+        :class:`~realize.model.Subset`.
     :returns: ``payload``, a :class:`~realize.model.Page`.
     :raises BadRequest: *cursor* is not the next of the present walk.
+    :raises UnsafePath: a path is not canonical.
     :raises DirectoryGone: the root has vanished.
     """
 
@@ -120,6 +124,7 @@ class List(Request):
         (b"store", Unsigned()),
         (b"cursor", Unsigned()),
         (b"restore", amp.Boolean()),
+        (b"payload", Payload(Subset)),
     ]
     response = [(b"payload", Payload(Page))]
 

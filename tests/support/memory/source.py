@@ -12,6 +12,7 @@ from realize.delta.exchange import Sign
 from realize.errors import BadRequest, NoSuchFile, SourceChanged, StillOpen
 from realize.model import (
     DIGEST_SIZE,
+    EVERYTHING,
     MAX_BATCH_BYTES,
     PREFIX_STEP,
     Digests,
@@ -25,6 +26,7 @@ from realize.model import (
     Range,
     Removal,
     Removed,
+    Subset,
 )
 from tests.support.memory.disk import NOW_NS, Disk, Node
 from tests.support.memory.link import Link
@@ -53,13 +55,17 @@ class MemorySource(MemoryStore):
         self._mine: set[bytes] = set()
         self._hashers: dict[bytes, tuple[int, blake3]] = {}
 
-    async def list(self, cursor: int, restore: bool = True) -> Page:
+    async def list(
+        self, cursor: int, restore: bool = True, subset: Subset = EVERYTHING
+    ) -> Page:
         """
         A page of the listing.
         """
-        return await self.link.carry("list", lambda: self._list(cursor, restore))
+        return await self.link.carry(
+            "list", lambda: self._list(cursor, restore, subset)
+        )
 
-    def _list(self, cursor: int, restore: bool) -> Page:
+    def _list(self, cursor: int, restore: bool, subset: Subset) -> Page:
         self._begin("list")
         hidden: list[Notice] = []
         if cursor not in (0, self._cursor):
@@ -70,8 +76,18 @@ class MemorySource(MemoryStore):
                 self._put_back(abandoned)
             else:
                 hidden = [Notice(path, "hidden", "left") for path in sorted(abandoned)]
-            self._walk = iter(list(self.disk.files))
+            found = [
+                path
+                for path in self.disk.files
+                if not subset.names or _is_wanted(path, subset)
+            ]
+            self._walk = iter(found)
             self._cursor = 0
+            hidden += [
+                Notice(name, "missing", "is not there")
+                for name in subset.names
+                if not any(_is_wanted(path, Subset([name])) for path in self.disk.files)
+            ]
         notices = [*self.disk.notices, *hidden] if cursor == 0 else []
         files: list[File] = []
         directories: dict[bytes, Directory] = {}
@@ -204,3 +220,9 @@ class MemorySource(MemoryStore):
             node = self.disk.hidden.pop(path)
             node.change()  # renaming changes the ctime
             self.disk.files.setdefault(path, node)
+
+
+def _is_wanted(path: bytes, subset: Subset) -> bool:
+    return path in subset.names or (
+        subset.recurse and any(path.startswith(name + b"/") for name in subset.names)
+    )
