@@ -28,6 +28,7 @@ _ADVICE: Final = {
     "NOT_ALLOWED": "allow it in the configuration of that side",
     "NOT_SETTLED": "run again later",
     "NO_SPACE": "make room there and run again",
+    "OVER_SHARE": "run again later",
     "SOURCE_CHANGED": "run again later",
     "STILL_OPEN": "run again later",
     "SYNC_FAILED": "check the disk there; the source is untouched",
