@@ -41,8 +41,8 @@ FIXED: Final[Mapping[str, str]] = {
     "SYSTEMD_UNIT_PATH": "/usr/lib/systemd/system",
 }
 
-#: Open files at once, unless there may be fewer: what most machines begin with.
-DESCRIPTORS: Final = 1024
+#: Open files at once, unless there may be fewer: enough for a thousand connections.
+DESCRIPTORS: Final = 4096
 
 _SIGNALS: Final = {
     signal.SIGINT: signal.default_int_handler,
@@ -78,6 +78,6 @@ def settle() -> None:
     for number in _SIGNALS:
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, _SIGNALS[number])
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft > DESCRIPTORS:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, hard))
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
