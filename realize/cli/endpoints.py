@@ -74,6 +74,16 @@ def other_party(*places: Place) -> str:
     )
 
 
+def place_name(place: Place) -> bytes:
+    """
+    How receipts name a place: an absolute path without symbolic links, or
+    ``PEER:DIRECTORY``.
+    """
+    if isinstance(place, PeerPlace):
+        return f"{place.peer.name}:{place.directory}".encode()
+    return os.path.realpath(place.path)
+
+
 def is_remote(word: str) -> bool:
     """
     Whether a word is to be read as ``PEER:DIRECTORY[/SUBDIR]``.

@@ -29,6 +29,8 @@ class Exit(IntEnum):
     :cvar TIME_UP: ``--max-duration`` was exceeded.
     :cvar NOT_PUSHED: everything was moved, but the metrics could not be pushed.
     :cvar HOOK_FAILED: everything was moved, but ``--on-moved`` failed.
+    :cvar DAMAGED: what could be verified was right, but lines of the log were not
+        receipts.
     :cvar INTERRUPTED: stopped by a signal.
     """
 
@@ -40,6 +42,7 @@ class Exit(IntEnum):
     TIME_UP = 11
     NOT_PUSHED = 12
     HOOK_FAILED = 13
+    DAMAGED = 14
     INTERRUPTED = 20
 
 

@@ -11,14 +11,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
-from attrs import define
+from attrs import define, field
 from twisted.internet.threads import deferToThreadPool
 
-from realize.cli.endpoints import PeerPlace, Place, other_party
+from realize.cli.endpoints import PeerPlace, Place, other_party, place_name
 from realize.errors import ConfigError, DiskError
 from realize.move.receipts import NO_RECEIPTS, Receipts
 from realize.move.tally import Item
-from realize.observe.audit import AuditLog, Receipt
+from realize.observe.audit import AuditLog
+from realize.observe.receipts import Receipt
 from realize.paths import join, parent_of
 
 
@@ -29,7 +30,7 @@ class MoveReceipts:
 
     A file that became final in a directory of a peer's has that directory's id and
     the peer's name.  At a local end the directory is ``local``, and the peer is who
-    has the other end, or ``local``.
+    has the other end, or ``local``.  The place tells which one it is.
 
     :ivar in_thread: runs a function in a thread.
     :ivar session: the same for all that one run does.
@@ -40,7 +41,13 @@ class MoveReceipts:
     source: Place
     destination: Place
     session: str
+    _names: dict[Place, bytes] = field(init=False)
     _single_file: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self._names = {
+            place: place_name(place) for place in (self.source, self.destination)
+        }
 
     def begin(self, single_file: bool) -> None:
         """
@@ -71,10 +78,12 @@ class MoveReceipts:
         items: Sequence[Item],
     ) -> None:
         directory = place.directory if isinstance(place, PeerPlace) else "local"
+        where = self._names[place]
         receipts = [
             Receipt(
                 event,
                 directory,
+                where,
                 join(below, item.file.path),
                 item.file.size,
                 item.digest,

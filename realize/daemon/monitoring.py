@@ -53,12 +53,16 @@ class Monitoring:
         self._watched: list[LocalDirectory] = []
         self._ports: list[IListeningPort] = []
 
-    def records(self, directory: str, audit: AuditLog | None = None) -> Records:
+    def records(
+        self, directory: str, audit: AuditLog | None = None, place: bytes = b""
+    ) -> Records:
         """
         Where what happens in a directory is kept.
+
+        :param place: its absolute path.
         """
         self._directories.add_directory(directory)
-        return Records(directory, self._directories, audit)
+        return Records(directory, self._directories, audit, place)
 
     def logged(self, level: str) -> None:
         """

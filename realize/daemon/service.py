@@ -89,7 +89,7 @@ def _make_daemon(options: Options, environ: Mapping[str, str], reactor: Any) -> 
     accounts = Accounts()
 
     def make_directory(name: str, settings: DirectorySettings) -> LocalDirectory:
-        records = monitoring.records(name, logs.audit)
+        records = monitoring.records(name, logs.audit, bytes(settings.path))
         return LocalDirectory(
             name, settings, reactor, records=records, accounts=accounts
         )

@@ -15,7 +15,7 @@ from txaio.tx import get_global_log_level, make_logger
 
 from realize.errors import DiskError, OverShare, PeerError, SyncFailed
 from realize.model import How
-from realize.observe.audit import AuditLog, Receipt
+from realize.observe.audit import AuditLog
 from realize.observe.events import (
     BYTES_READ,
     BYTES_WRITTEN,
@@ -33,6 +33,7 @@ from realize.observe.events import (
 )
 from realize.observe.journeys import GroupLines, Journeys, LineBudget, Sums, Unsaid
 from realize.observe.metrics import DirectoryMetrics
+from realize.observe.receipts import Receipt
 from realize.paths import join, printable
 
 
@@ -84,6 +85,7 @@ class Records:
     :ivar directory: its id, or ``local``.
     :ivar metrics: shared with other directories.
     :ivar audit: where receipts go, if anywhere.
+    :ivar place: the absolute path of the directory, for receipts.
     :ivar lines: how many may be about single files.
     :ivar tells_files: whether files that come to their end are logged; not if
         somebody else does that, who knows of both ends.
@@ -92,6 +94,7 @@ class Records:
     directory: str
     metrics: DirectoryMetrics
     audit: AuditLog | None = None
+    place: bytes = b""
     lines: LineBudget = field(factory=LineBudget, repr=False)
     tells_files: bool = True
 
@@ -229,6 +232,7 @@ class Recorder:
                 Receipt(
                     event,
                     self.directory,
+                    self.records.place,
                     self._below(each.path),
                     each.size,
                     each.digest,

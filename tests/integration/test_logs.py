@@ -294,7 +294,8 @@ def test_receipts_on_both_sides(world: World, source: Path, tmp_path: Path) -> N
         assert (each["directory"], each["peer"]) == ("inbox", "me")
         assert each["size"] == 7
         assert list(each) == [
-            *("time", "event", "directory", "path", "size", "blake3", "peer"),
+            *("time", "event", "directory", "place", "path", "size", "blake3"),
+            "peer",
             "session",
         ]
     kinds = [
@@ -384,6 +385,37 @@ def test_verify(world: World, source: Path, tmp_path: Path) -> None:
             f"missing: {printable(AWKWARD)}",
             f"0 files verified, 2 not, at {place}.",
         ]
+
+
+def test_verify_goes_on_where_the_log_is_damaged(
+    world: World, source: Path, tmp_path: Path
+) -> None:
+    """
+    What can be checked is; that something could not be has a status of its own, and a
+    log that tells of nothing is no success.
+    """
+    log, inbox = tmp_path / "audit", tmp_path / "there"
+    inbox.mkdir()
+    world.realize(source, inbox, "--audit-log", log)
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(lines[0] + b"[" * 10_000 + b"\n" + b"".join(lines[1:]) + b'{"time')
+    said = world.realize("verify", log, status=14)
+    assert said.out.splitlines() == [
+        f"{log}: 1 line cut short by a crash or a full disk: what was to be told was "
+        "not done, or told again",
+        f"{log}: 1 line could not be read as receipts, the first is line 2: what they "
+        "told of is not checked",
+        f"2 files verified, at {inbox}.",
+    ]
+    assert (
+        f"2 files verified, at {inbox}."
+        in world.realize("verify", "-", stdin=log.open("rb"), status=14).out
+    )
+    (inbox / "plain").write_bytes(b"CONTENT")
+    world.realize("verify", log, inbox, status=1)
+    log.write_bytes(b"".join(lines[2:]))
+    said = world.realize("verify", log, inbox, status=2)
+    assert "tells of no file that should still be there" in said.err
 
 
 def test_a_quiet_success_says_nothing(world: World, source: Path) -> None:

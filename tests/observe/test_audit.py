@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from realize.observe.audit import AuditLog, Receipt, read_receipts
+from realize.observe.audit import AuditLog
+from realize.observe.receipts import Receipt, ReceiptReader
 from realize.paths import unprintable
 
 
@@ -20,7 +21,9 @@ def receipt(number: int, path: bytes = b"a") -> Receipt:
     """
     The receipt of a file of *number* bytes.
     """
-    return Receipt("final", "inbox", path, number, b"\xab" * 32, "laptop", "5e55")
+    return Receipt(
+        "final", "inbox", b"/srv", path, number, b"\xab" * 32, "laptop", "5e55"
+    )
 
 
 def test_line(tmp_path: Path) -> None:
@@ -35,6 +38,7 @@ def test_line(tmp_path: Path) -> None:
     assert document == {
         "event": "final",
         "directory": "inbox",
+        "place": "/srv",
         "size": 7,
         "blake3": "ab" * 32,
         "peer": "laptop",
@@ -93,5 +97,5 @@ def test_a_line_that_was_cut_short_spoils_no_other(tmp_path: Path) -> None:
         signal.signal(signal.SIGXFSZ, handler)
     log.write([receipt(7)])
     with path.open("rb") as lines:
-        assert list(read_receipts(lines)) == [receipt(7), receipt(7)]
+        assert list(ReceiptReader(lines)) == [receipt(7), receipt(7)]
     assert path.read_bytes().count(b"\n") == 3
