@@ -52,6 +52,7 @@ COMMANDS: Final = {
     ),
     "demo": ("realize.cli.demo", "Show a whole move on this machine."),
     "keygen": ("realize.cli.keygen", "Make a private key, and print the public key."),
+    "pubkey": ("realize.cli.pubkey", "Print the public key of a private key."),
 }
 
 #: The sub-command that is meant when none is named.

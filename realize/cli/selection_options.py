@@ -15,6 +15,7 @@ import click
 
 from realize.cli.endpoints import is_remote
 from realize.cli.options import duration
+from realize.cli.other_programs import saying
 from realize.move.globs import Globs
 from realize.move.selection import (
     SYSTEM_GLOBS,
@@ -37,7 +38,12 @@ class SelectingCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Note the order of the options, which click gives up."""
-        _values, _rest, order = self.make_parser(ctx).parse_args(list(args))
+        try:
+            _values, _rest, order = self.make_parser(ctx).parse_args(list(args))
+        except click.NoSuchOption as error:
+            if says := saying(error.option_name):
+                raise click.UsageError(f"{error.option_name} {says}", ctx) from None
+            raise
         ctx.meta[_ORDER] = [each.name for each in order if each.name in _ORDERED]
         return super().parse_args(ctx, args)
 

@@ -43,3 +43,18 @@ def test_never_overwrites(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     out, err = capsys.readouterr()
     assert out == ""
     assert err == (f"realize: {path}: exists already, and a key is never overwritten\n")
+
+
+def test_public_half_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    pubkey prints what keygen printed; of the configuration's key without a file.
+    """
+    path = tmp_path / "host.key"
+    assert status_of(["keygen", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert status_of(["pubkey", str(path)]) == 0
+    assert capsys.readouterr().out == printed
+    (tmp_path / "config.toml").write_text('privkey = "host.key"\n')
+    assert status_of(["pubkey", "--config", str(tmp_path / "config.toml")]) == 0
+    assert capsys.readouterr().out == printed
+    assert status_of(["pubkey", str(tmp_path / "none")]) == 2
