@@ -40,9 +40,10 @@ MAX_RUNS: Final = 4096
 HOLES_WORTH_TELLING: Final = 64 * 1024
 
 
-#: Least and greatest time, in nanoseconds since 1970.
+#: Least and greatest time, in nanoseconds since 1970: of the years 1677 and 2554.  More
+#: than the greatest msgpack has no number for.
 MIN_TIME: Final = -(2**63)
-MAX_TIME: Final = 2**63 - 1
+MAX_TIME: Final = 2**64 - 1
 
 #: Most bytes in an identity or a version.
 MAX_IDENTITY: Final = 255
@@ -55,7 +56,7 @@ Natural = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Mode = Annotated[int, msgspec.Meta(ge=0, le=0o777)]
 
 #: Nanoseconds since 1970, and seconds from one time to another.
-Time = Annotated[int, msgspec.Meta(ge=MIN_TIME, le=MAX_TIME)]
+Time = Annotated[int, msgspec.Meta(ge=MIN_TIME)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=2**63)]
 
 #: A path: what is canonical is for :class:`realize.paths.RelativePath` to say.
@@ -107,6 +108,7 @@ class File(Value, frozen=True):
     :ivar identity: tells this version from any other; opaque outside its store.
     :ivar holes: about how many of its bytes take no room on the disk: holes, or what
         the file system compressed.  0 if less than :data:`HOLES_WORTH_TELLING`.
+    :ivar ctime_ns: change time, nanoseconds since 1970; 0 if it is not known.
     """
 
     path: Path
@@ -115,6 +117,24 @@ class File(Value, frozen=True):
     mode: Mode
     identity: Identity
     holes: Natural = 0
+    ctime_ns: Time = 0
+
+
+def carried(time_ns: int) -> int:
+    """
+    The time that is nearest to this one among those that are carried.
+    """
+    return min(max(time_ns, MIN_TIME), MAX_TIME)
+
+
+def last_change(mtime_ns: int, ctime_ns: int, now_ns: int) -> int:
+    """
+    When a file was changed last, in nanoseconds since 1970.
+
+    A time of modification in the future was set by hand: then the change time alone
+    tells when.  Otherwise the later of the two does, since either may stand still.
+    """
+    return ctime_ns if mtime_ns > now_ns else max(mtime_ns, ctime_ns)
 
 
 class Directory(Value, frozen=True):

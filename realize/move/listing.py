@@ -14,7 +14,16 @@ from typing import Final
 
 from attrs import define, field
 
-from realize.model import EVERYTHING, MAX_BATCH, Directory, File, Notice, Page, Subset
+from realize.model import (
+    EVERYTHING,
+    MAX_BATCH,
+    Directory,
+    File,
+    Notice,
+    Page,
+    Subset,
+    last_change,
+)
 from realize.move.line import MAX_NAMES
 from realize.move.names import batches
 from realize.move.outcome import MoveSettings
@@ -179,11 +188,13 @@ class Lister:
         may be off.
         """
         settle_ns = int(self._settings.settle * 1e9)
-        settled = [file for file in files if abs(now_ns - file.mtime_ns) >= settle_ns]
-        if len(settled) < len(files):
-            self._run.tally.unsettled(
-                [file for file in files if abs(now_ns - file.mtime_ns) < settle_ns]
-            )
+        settled, young = list[File](), list[File]()
+        for file in files:
+            changed_ns = last_change(file.mtime_ns, file.ctime_ns, now_ns)
+            age = min(abs(now_ns - file.mtime_ns), abs(now_ns - changed_ns))
+            (settled if age >= settle_ns else young).append(file)
+        if young:
+            self._run.tally.unsettled(young)
         return settled
 
     def take(

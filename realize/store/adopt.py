@@ -28,7 +28,7 @@ from realize.model import File
 from realize.paths import printable
 from realize.store.commit import Commits, Entry
 from realize.store.hidden import CANNOT_HIDE, HiddenDirectory, put_back, undo
-from realize.store.identity import Guard, identity_of, matches_moved
+from realize.store.identity import Guard, matches_moved, version_of
 from realize.store.present import look
 from realize.store.root import Root, disk_error
 from realize.store.syscalls import UNSUPPORTED, rename_noreplace
@@ -130,7 +130,7 @@ class Adoption:
         if stat.S_IMODE(status.st_mode) != entry.mode:
             os.fchmod(fd, entry.mode)
             self._commits.sync(fd, file.path)
-        entry.version = identity_of(os.fstat(fd))
+        entry.version = version_of(os.fstat(fd))
 
     def _take_free_name(self, file: File, entry: Entry, old: int, new: int) -> None:
         name = entry.name

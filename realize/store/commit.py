@@ -31,7 +31,7 @@ from realize.errors import (
 )
 from realize.model import Failure, Finish, Finished, How
 from realize.paths import parent_of, printable
-from realize.store.identity import identity_of
+from realize.store.identity import version_of
 from realize.store.names import Naming
 from realize.store.partial import Partial
 from realize.store.present import proven
@@ -216,7 +216,7 @@ class Commits:
         status = found.status
         if not found.certain:
             status = self._prove(naming.directory, entry)
-        entry.version = identity_of(status)
+        entry.version = version_of(status)
 
     def _prove(self, directory: int, entry: Entry) -> os.stat_result:
         """
@@ -236,7 +236,7 @@ class Commits:
 
     def _prove_and_sync(self, entry: Entry) -> None:
         with self._root.directory(entry.directory) as directory:
-            entry.version = identity_of(self._prove(directory, entry))
+            entry.version = version_of(self._prove(directory, entry))
 
     def sync_names(self, group: Sequence[Entry]) -> None:
         """

@@ -1,13 +1,15 @@
 """
 Which version of a file this is, and whether somebody is still writing to it.
 
-A version is told by device, inode, size and times.  The change time counts only for
-a file with one link, because removing one of two links changes that of the other.
+A version is told by device, inode, size, times and the number of links.  Removing one
+of two links changes the change time of the other: then only the content can tell that
+it is still the same (:func:`has_fewer_links`).
 
 Whether a file is open for writing is found out with a read lease, which the kernel
 grants only while nobody is (``fcntl(2)``, ``F_SETLEASE``).  That needs the owner of
-the file or ``CAP_LEASE``, and a local file system.  Elsewhere a file has to have
-settled: it must not have changed for a while.
+the file or ``CAP_LEASE``, and a file system whose leases are believed
+(:mod:`realize.store.filesystem`).  Elsewhere a file has to have settled: it must not
+have changed for a while.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from blake3 import blake3
+
 from realize.errors import (
     BadRequest,
     NotSettled,
@@ -29,19 +33,22 @@ from realize.errors import (
     SourceChanged,
     StillOpen,
 )
+from realize.model import last_change
 from realize.paths import printable
+from realize.store.filesystem import FileSystem
 from realize.store.root import disk_error
+from realize.store.sparse import digest_file
 from realize.units import format_duration
 
-#: Device, inode, size, mtime_ns, ctime_ns (0: does not count).
-_IDENTITY: Final = struct.Struct("<QQQqq")
-_SIZE: Final = struct.Struct("<16xQ16x")
-_CHANGED: Final = struct.Struct("<32xq")
-_UNCOUNTED: Final = bytes(8)
+#: Device, inode, size, mtime_ns, ctime_ns, links.  Of the times the last 64 bits, since
+#: years beyond 2262 need more.
+_IDENTITY: Final = struct.Struct("<QQQQQI")
+_SIZE: Final = struct.Struct("<16xQ20x")
+_LINKS: Final = struct.Struct("<40xI")
+_64_BITS: Final = 2**64 - 1
 
-#: For so many nanoseconds after a change, another one may not show in the times of
-#: the file: the kernel's clock for them moves in steps.
-STEP_NS: Final = 50_000_000
+#: Of an identity, the bytes that a rename leaves as they are.
+_MOVED: Final = slice(0, 32)
 
 _OPEN_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -79,37 +86,64 @@ def identity_of(status: os.stat_result) -> bytes:
         status.st_dev,
         status.st_ino,
         status.st_size,
-        status.st_mtime_ns,
-        status.st_ctime_ns if status.st_nlink == 1 else 0,
+        status.st_mtime_ns & _64_BITS,
+        status.st_ctime_ns & _64_BITS,
+        status.st_nlink & 0xFFFFFFFF,
     )
 
 
 def matches(status: os.stat_result, identity: bytes) -> bool:
     """
     Whether a file of this status is still the version of *identity*.
-
-    A file that had other links when it was identified may have lost them since.
     """
-    now = _IDENTITY.pack(
-        status.st_dev,
-        status.st_ino,
-        status.st_size,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
-    )
-    return now == identity or (
-        identity[32:] == _UNCOUNTED and now[:32] == identity[:32]
-    )
+    return identity_of(status) == identity
 
 
 def matches_moved(status: os.stat_result, identity: bytes) -> bool:
     """
     The same for a file that was just renamed, which changes its change time.
     """
-    now = _IDENTITY.pack(
-        status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, 0
+    return identity_of(status)[_MOVED] == identity[_MOVED]
+
+
+def version_of(status: os.stat_result) -> bytes:
+    """
+    The version of a file at a destination.
+
+    If it has several links its change time does not count: one of them may be the very
+    source, whose removal changes it.
+    """
+    identity = identity_of(status)
+    return identity if status.st_nlink == 1 else identity[_MOVED]
+
+
+def is_version(status: os.stat_result, version: bytes) -> bool:
+    """
+    Whether a file of this status is still the one that *version* was taken of; it may
+    have lost links since.
+    """
+    identity = identity_of(status)
+    return version in (identity, identity[_MOVED])
+
+
+def has_fewer_links(status: os.stat_result, identity: bytes) -> bool:
+    """
+    Whether a file differs from *identity* as one does whose other links were removed:
+    it may be the same version, but its change time cannot tell any more.
+    """
+    return (
+        len(identity) == _IDENTITY.size
+        and matches_moved(status, identity)
+        and status.st_nlink < links_of(identity)
     )
-    return now[:32] == identity[:32]
+
+
+def links_of(identity: bytes) -> int:
+    """
+    How many names the file had that *identity* was taken of.
+    """
+    links: int = _LINKS.unpack(identity)[0]
+    return links
 
 
 def size_of(identity: bytes) -> int:
@@ -136,14 +170,19 @@ class TooFresh(Exception):
         self.wait_ns = wait_ns
 
 
+def _look(_device: int, fd: int) -> FileSystem:
+    return FileSystem.of(fd)
+
+
 class Guard:
     """
     Opens files only if they are the version asked for and nobody writes to them.
 
     :param settle_ns: nanoseconds for which a file must not have changed where no
-        lease can be had.
+        lease can be had, or none believed; 0 if nothing is to be waited for.
     :param no_leases: called, with the reason, for each file without one; in a thread.
     :param now_ns: the time, in nanoseconds since 1970.
+    :param filesystem_of: as :meth:`realize.store.root.Root.filesystem_of`.
     """
 
     def __init__(
@@ -151,10 +190,12 @@ class Guard:
         settle_ns: int,
         no_leases: Callable[[str], object],
         now_ns: Callable[[], int] = time.time_ns,
+        filesystem_of: Callable[[int, int], FileSystem] = _look,
     ) -> None:
         self._settle_ns = settle_ns
         self._no_leases = no_leases
         self._now_ns = now_ns
+        self._filesystem_of = filesystem_of
 
     def open(
         self,
@@ -166,11 +207,13 @@ class Guard:
         fresh: bool = True,
     ) -> int:
         """
-        Open a file for reading.
+        Open a file for reading.  It is the version asked for, or has lost other links
+        since: then :meth:`open_version` tells what to compare it with.
 
         :param directory: descriptor of the directory that holds *name*.
         :param path: for messages.
-        :param fresh: whether it may have changed in the last :data:`STEP_NS`.
+        :param fresh: whether it may have changed so recently that another change might
+            not be noticed.
         :returns: a descriptor that the caller closes.
         :raises NoSuchFile: the name is free.
         :raises SourceChanged: it is another version, or no regular file.
@@ -179,10 +222,29 @@ class Guard:
         :raises TooFresh: unless *fresh*.
         :raises DiskError: it cannot be opened.
         """
-        fd, leased = self.open_leased(directory, name, path, identity, fresh=fresh)
+        return self.open_version(directory, name, path, identity, fresh=fresh)[0]
+
+    def open_version(
+        self,
+        directory: int,
+        name: bytes,
+        path: bytes,
+        identity: bytes,
+        *,
+        fresh: bool = True,
+    ) -> tuple[int, bytes]:
+        """
+        The same.
+
+        :returns: the descriptor, and the identity that the file has now, if it has lost
+            links, or *identity* itself.
+        """
+        fd, leased, status, same = self._open(
+            directory, name, path, identity, fresh, False
+        )
         if leased:
             fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-        return fd
+        return fd, identity if same else identity_of(status)
 
     def open_leased(
         self,
@@ -191,33 +253,62 @@ class Guard:
         path: bytes,
         identity: bytes,
         *,
-        fresh: bool = True,
+        digest: bytes = b"",
         settled: bool = False,
     ) -> tuple[int, bool]:
         """
-        The same, and keep the lease until the descriptor is closed.
+        The same, for a file that is to be removed, and keep the lease until the
+        descriptor is closed.
 
         Whoever opens the file for writing waits until then, so be quick.
 
-        :param settled: whether it is known to have settled, however young it looks.
+        :param digest: BLAKE3 of the version: decides where the change time cannot.
+        :param settled: whether it was looked at before and is hidden since: how young
+            it looks does not matter, nor whether changes would show.
         :returns: the descriptor, and whether there is a lease.
+        """
+        fd, leased, status, same = self._open(
+            directory, name, path, identity, True, settled
+        )
+        try:
+            if not same or not (settled or self._shows_changes(fd, status)):
+                self._prove(fd, path, status, digest)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd, leased
+
+    def _open(
+        self,
+        directory: int,
+        name: bytes,
+        path: bytes,
+        identity: bytes,
+        fresh: bool,
+        settled: bool,
+    ) -> tuple[int, bool, os.stat_result, bool]:
+        """
+        :returns: the descriptor, whether there is a lease, the status, and whether it
+            is that of *identity*; else it has fewer links.
         """
         try:
             fd = os.open(name, _OPEN_FILE, dir_fd=directory)
         except OSError as error:
             raise self._not_opened(error, path) from None
         try:
-            leased = self._lease(fd, path)
+            refusal = self._lease(fd, path)
             status = os.fstat(fd)
-            self._check_version(status, path, identity)
+            known = self._filesystem_of(status.st_dev, fd)
+            leased = self._believe(fd, path, refusal, known)
+            same = self._check_version(status, path, identity)
             if not leased and not settled:
                 self._check_settled(status, path)
             if not fresh:
-                self._check_fresh(status)
+                self._check_fresh(status, known)
         except BaseException:
             os.close(fd)
             raise
-        return fd, leased
+        return fd, leased, status, same
 
     def is_unbroken(self, fd: int) -> bool:
         """
@@ -225,42 +316,91 @@ class Guard:
         """
         return fcntl.fcntl(fd, fcntl.F_GETLEASE) == fcntl.F_RDLCK
 
-    def _lease(self, fd: int, path: bytes) -> bool:
+    def _lease(self, fd: int, path: bytes) -> int:
+        """
+        :returns: 0, or by what error the lease was refused.
+        """
         try:
             fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-        except BlockingIOError:
-            raise StillOpen(f"{printable(path)}: open for writing") from None
         except OSError as error:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise self._no_file(path) from None
-            if error.errno not in _NO_LEASES:
+            if error.errno != errno.EAGAIN and error.errno not in _NO_LEASES:
                 raise disk_error(error, path, "take a lease") from None
-            self._no_leases(os.strerror(error.errno))
-            return False
-        return True
+            return error.errno
+        return 0
+
+    def _believe(self, fd: int, path: bytes, refusal: int, known: FileSystem) -> bool:
+        """
+        :param refusal: as of :meth:`_lease`.
+        :returns: whether nobody writes to it, and a lease tells when that changes.
+        """
+        if known.leases and not refusal:
+            return True
+        if refusal == errno.EAGAIN and not known.remote:
+            raise StillOpen(f"{printable(path)}: open for writing")
+        if not refusal:
+            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        self._no_leases(
+            os.strerror(refusal)
+            if known.leases
+            else f"on {known.kind} they do not tell of all who write"
+        )
+        return False
 
     def _check_version(
         self, status: os.stat_result, path: bytes, identity: bytes
-    ) -> None:
-        if not matches(status, identity):
-            size_of(identity)
-            raise SourceChanged(f"{printable(path)}: changed since it was listed")
+    ) -> bool:
+        """
+        :returns: False if it is another because it has fewer links.
+        """
+        if matches(status, identity):
+            return True
+        size_of(identity)
+        if has_fewer_links(status, identity):
+            return False
+        raise self._changed(path)
 
-    def _check_fresh(self, status: os.stat_result) -> None:
-        wait_ns = status.st_ctime_ns + STEP_NS - self._now_ns()
+    def _shows_changes(self, fd: int, status: os.stat_result) -> bool:
+        """
+        Whether its times tell of every change.  They do not where the change time only
+        follows that of modification, which anybody can set back.
+        """
+        known = self._filesystem_of(status.st_dev, fd)
+        return known.ctime or status.st_ctime_ns != status.st_mtime_ns
+
+    def _prove(
+        self, fd: int, path: bytes, status: os.stat_result, digest: bytes
+    ) -> None:
+        """
+        :raises SourceChanged: it has not this content, or is changing.
+        """
+        if not digest:
+            raise self._changed(path)
+        if not self._filesystem_of(status.st_dev, fd).leases:
+            # What is remembered of it may be older than what is there.
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        hasher = blake3()
+        digest_file(hasher, fd, 0, status.st_size)
+        if hasher.digest() != digest or not matches(os.fstat(fd), identity_of(status)):
+            raise self._changed(path)
+
+    def _check_fresh(self, status: os.stat_result, known: FileSystem) -> None:
+        settling_ns = known.settling_ns(status.st_ctime_ns)
+        wait_ns = status.st_ctime_ns + settling_ns - self._now_ns()
         if wait_ns > 0:
-            raise TooFresh(min(wait_ns, STEP_NS))
+            raise TooFresh(min(wait_ns, settling_ns))
 
     def _check_settled(self, status: os.stat_result, path: bytes) -> None:
+        if not self._settle_ns:
+            return
         now = self._now_ns()
-        # A time of modification in the future was set by hand: then the change time
-        # tells when.  With several links it tells of the other links too.
-        times = [status.st_mtime_ns] if status.st_mtime_ns <= now else []
-        if status.st_nlink == 1 or not times:
-            times.append(status.st_ctime_ns)
-        age = now - max(times)
+        age = now - last_change(status.st_mtime_ns, status.st_ctime_ns, now)
+        if age < 0:
+            ahead = format_duration(-age / 1e9)
+            raise NotSettled(f"{printable(path)}: changed {ahead} in the future")
         if age < self._settle_ns:
-            ago = format_duration(max(age, 0) / 1e9)
+            ago = format_duration(age / 1e9)
             raise NotSettled(f"{printable(path)}: changed {ago} ago")
 
     def _not_opened(self, error: OSError, path: bytes) -> PeerError:
@@ -270,6 +410,10 @@ class Guard:
         if error.errno in _REPLACED:
             return self._no_file(path)
         return disk_error(error, path, "open")
+
+    @staticmethod
+    def _changed(path: bytes) -> SourceChanged:
+        return SourceChanged(f"{printable(path)}: changed since it was listed")
 
     @staticmethod
     def _no_file(path: bytes) -> SourceChanged:

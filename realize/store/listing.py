@@ -20,6 +20,8 @@ from attrs import define, field
 from realize.errors import NoSuchFile, PeerError
 from realize.model import (
     EVERYTHING,
+    MAX_TIME,
+    MIN_TIME,
     Directory,
     File,
     Notice,
@@ -241,6 +243,10 @@ class Walk:
     def _add_file(self, level: _Level, path: bytes, status: os.stat_result) -> None:
         if self._is_too_long(level, path):
             return
+        ctime_ns = status.st_ctime_ns
+        if not MIN_TIME <= status.st_mtime_ns <= MAX_TIME:
+            self._notice(path, "unreadable", "has a time that cannot be carried")
+            return
         if level.page != self._number:
             self._add_directories()
         self._files.append(
@@ -251,6 +257,7 @@ class Walk:
                 status.st_mode & _PERMISSIONS,
                 identity_of(status),
                 holes_of(status),
+                ctime_ns if MIN_TIME <= ctime_ns <= MAX_TIME else 0,
             )
         )
         self._bytes += len(path) + _ENTRY_BYTES

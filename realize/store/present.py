@@ -13,9 +13,9 @@ from typing import Final
 from blake3 import blake3
 
 from realize.errors import DigestMismatch, NameTaken
-from realize.model import Held
+from realize.model import Held, carried
 from realize.paths import printable
-from realize.store.identity import identity_of, matches
+from realize.store.identity import identity_of, is_version, version_of
 from realize.store.root import disk_error
 from realize.store.sparse import allocated, digest_file
 
@@ -45,7 +45,8 @@ def held(present: os.stat_result | None, partial: int = 0) -> Held:
     """
     if present is None:
         return Held(partial)
-    return Held(partial, present.st_size, identity_of(present), present.st_mtime_ns)
+    modified = carried(present.st_mtime_ns)
+    return Held(partial, present.st_size, version_of(present), modified)
 
 
 @contextmanager
@@ -67,10 +68,10 @@ def open_present(directory: int, name: bytes, version: bytes) -> Iterator[int]:
     except OSError as error:
         raise disk_error(error, name, "open") from None
     try:
-        if not matches(os.fstat(fd), version):
+        if not is_version(os.fstat(fd), version):
             raise DigestMismatch(changed)
         yield fd
-        if not matches(os.fstat(fd), version):
+        if not is_version(os.fstat(fd), version):
             raise DigestMismatch(changed)
     except OSError as error:
         raise disk_error(error, name, "read") from None

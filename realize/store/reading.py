@@ -63,6 +63,8 @@ class _OpenFile:
     """
     A file that is read in ranges.
 
+    :ivar identity: by which it is asked for.
+    :ivar version: the identity that it has; another if it has lost links.
     :ivar holes: where its holes are; None if it has none.
     :ivar hasher: has seen the first *position* bytes; None if there was a gap.
     :ivar marks: hashers that have seen shorter beginnings, by length.
@@ -71,6 +73,7 @@ class _OpenFile:
 
     path: bytes
     identity: bytes
+    version: bytes
     fd: int
     holes: HoleMap | None
     hasher: blake3 | None = field(factory=blake3)
@@ -126,7 +129,7 @@ class Reader:
     Reads files of one source.  Called from several threads, but never from two at
     once for the same file.
 
-    :param sleep: waits for some seconds, less than a tenth; in a thread.
+    :param sleep: waits for some seconds, little more than two; in a thread.
     """
 
     def __init__(
@@ -252,14 +255,15 @@ class Reader:
         length = item.length
         if length != size or item.offset or item.hole:
             return self._read_part(directory, name, item, first)
-        fd = self._guard.open(
+        fd, version = self._guard.open_version(
             directory, name, item.path, item.identity, fresh=not first
         )
         try:
             data = os.read(fd, size) if size else b""
             if len(data) < size:
                 data = read_at(fd, size, 0)
-            status = self._check(directory, name, item, len(data) == size)
+            complete = len(data) == size
+            status = self._check(directory, name, item, version, complete)
             digest = blake3(data).digest()
             if item.runs and allocated(status) < size:
                 runs = HoleMap(fd, size).runs(0, size)
@@ -279,11 +283,11 @@ class Reader:
             raise BadRequest(f"{printable(item.path)}: a range that is not in the file")
         opened = self._take(item.path, item.identity)
         if opened is None:
-            fd = self._guard.open(
+            fd, version = self._guard.open_version(
                 directory, name, item.path, item.identity, fresh=not first
             )
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-            opened = self._opened(item, fd)
+            opened = self._opened(item, fd, version)
         digest = b""
         ahead = 0
         try:
@@ -294,7 +298,8 @@ class Reader:
             else:
                 data = read_at(opened.fd, item.length, item.offset)
                 wanted = item.length
-            self._check(directory, name, item, len(data) == wanted)
+            complete = len(data) == wanted
+            self._check(directory, name, item, opened.version, complete)
             opened.seek(item.offset)
             if runs:
                 opened.add_runs(runs, data)
@@ -317,7 +322,7 @@ class Reader:
             self._close(opened)
         return Extent(item.length, digest, runs, ahead), data
 
-    def _opened(self, item: Range | Prefix, fd: int) -> _OpenFile:
+    def _opened(self, item: Range | Prefix, fd: int, version: bytes) -> _OpenFile:
         try:
             holes = HoleMap.of(fd)
             if holes is not None:
@@ -328,7 +333,7 @@ class Reader:
         except BaseException:
             os.close(fd)
             raise
-        return _OpenFile(item.path, item.identity, fd, holes)
+        return _OpenFile(item.path, item.identity, version, fd, holes)
 
     @staticmethod
     def _runs(opened: _OpenFile, item: Range) -> list[int]:
@@ -351,14 +356,17 @@ class Reader:
         if not 0 <= item.length <= size:
             raise BadRequest(f"{printable(item.path)}: longer than the file")
         fresh = not first or not item.length
-        fd = self._guard.open(directory, name, item.path, item.identity, fresh=fresh)
+        fd, version = self._guard.open_version(
+            directory, name, item.path, item.identity, fresh=fresh
+        )
         if not item.length:
             os.close(fd)
             return Digests([_NOTHING])
-        opened = self._opened(item, fd)
+        opened = self._opened(item, fd, version)
         try:
             steps = self._steps(opened, item)
-            self._check(directory, name, item, opened.position == item.length)
+            complete = opened.position == item.length
+            self._check(directory, name, item, version, complete)
         except BaseException:
             os.close(fd)
             raise
@@ -395,7 +403,12 @@ class Reader:
         return steps
 
     def _check(
-        self, directory: int, name: bytes, item: Range | Prefix, complete: bool
+        self,
+        directory: int,
+        name: bytes,
+        item: Range | Prefix,
+        version: bytes,
+        complete: bool,
     ) -> os.stat_result:
         """
         After reading: whether it was the version asked for to the end.
@@ -410,7 +423,7 @@ class Reader:
         except FileNotFoundError:
             pass
         else:
-            if complete and matches(status, item.identity):
+            if complete and matches(status, version):
                 return status
         raise SourceChanged(f"{printable(item.path)}: changed while being read")
 

@@ -187,7 +187,9 @@ class Remover:
     def _remove_now(
         self, directory: int, name: bytes, file: Removal, group: _Group | None
     ) -> None:
-        fd, leased = self._guard.open_leased(directory, name, file.path, file.identity)
+        fd, leased = self._guard.open_leased(
+            directory, name, file.path, file.identity, digest=file.digest
+        )
         try:
             if group is None:
                 os.unlink(name, dir_fd=directory)
@@ -208,7 +210,9 @@ class Remover:
             return
         if group is None:
             raise DiskError(f"{printable(file.path)}: cannot be hidden")
-        fd, leased = self._guard.open_leased(directory, name, file.path, file.identity)
+        fd, leased = self._guard.open_leased(
+            directory, name, file.path, file.identity, digest=file.digest
+        )
         try:
             group.hidden.take(directory, name)
             try:
@@ -226,7 +230,12 @@ class Remover:
         group = waiting.group
         try:
             fd, _leased = self._guard.open_leased(
-                group.hidden.fd, name, file.path, waiting.identity, settled=True
+                group.hidden.fd,
+                name,
+                file.path,
+                waiting.identity,
+                digest=file.digest,
+                settled=True,
             )
             try:
                 os.unlink(name, dir_fd=group.hidden.fd)

@@ -53,18 +53,22 @@ def opening_source(
     """
     Opens files to be moved.
 
-    :param sleep: waits for some seconds, less than a tenth; in a thread.
+    :param sleep: waits for some seconds, little more than two; in a thread.
     """
 
     @contextmanager
     def opening(wanted: Sign) -> Iterator[int]:
-        path, version = RelativePath.parse(wanted.path), wanted.version
+        path = RelativePath.parse(wanted.path)
         with root.directory(parent_of(path.raw)) as directory:
             try:
-                fd = guard.open(directory, path.name, path.raw, version, fresh=False)
+                fd, version = guard.open_version(
+                    directory, path.name, path.raw, wanted.version, fresh=False
+                )
             except TooFresh as reason:
                 sleep(reason.wait_ns / 1e9)
-                fd = guard.open(directory, path.name, path.raw, version)
+                fd, version = guard.open_version(
+                    directory, path.name, path.raw, wanted.version
+                )
             try:
                 yield fd
                 status = os.stat(path.name, dir_fd=directory, follow_symlinks=False)

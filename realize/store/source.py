@@ -61,7 +61,7 @@ class LocalSource:
     :param skip: name in the root that is never listed.
     :param warn: called from threads with what cannot be done here, and why.
     :param now_ns: the time, in nanoseconds since 1970.
-    :param sleep: waits for some seconds, less than a tenth; in a thread.
+    :param sleep: waits for some seconds, little more than two; in a thread.
     """
 
     def __init__(
@@ -79,7 +79,12 @@ class LocalSource:
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self.root = root
-        self.guard = Guard(settle_ns, lambda reason: warn("leases", reason), now_ns)
+        self.guard = Guard(
+            settle_ns,
+            lambda reason: warn("leases", reason),
+            now_ns,
+            root.filesystem_of,
+        )
         self.work = work
         self._name = name
         self._recorder = recorder

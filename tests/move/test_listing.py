@@ -51,7 +51,9 @@ def file(path: bytes, size: int = 1) -> File:
     return File(path, size, 0, 0o644, b"")
 
 
-def lister(pages: list[list[File]], look_ahead: int = 10_000) -> tuple[Lister, Pages]:
+def lister(
+    pages: list[list[File]], look_ahead: int = 10_000, settle: float = 0.0
+) -> tuple[Lister, Pages]:
     """
     Has listed as much as it may.
     """
@@ -64,7 +66,8 @@ def lister(pages: list[list[File]], look_ahead: int = 10_000) -> tuple[Lister, P
         clock,
         Pace(line, clock),
     )
-    step = Lister(run, MoveSettings(look_ahead=look_ahead), run.may_go_on)
+    settings = MoveSettings(look_ahead=look_ahead, settle=settle)
+    step = Lister(run, settings, run.may_go_on)
 
     async def first() -> None:
         line.steps = (step,)
@@ -181,3 +184,26 @@ def test_memory(count: int) -> None:
         assert bool(memory) is (count > 0)
         assert all(b"%d/%d" % (turn, number) in memory for number in range(count))
     assert b"other" not in memory
+
+
+@pytest.mark.parametrize(
+    ("mtime", "ctime", "taken"),
+    [
+        (-60, -60, True),
+        (-60, -10, False),
+        (-10, -60, False),
+        (3600, -60, True),
+        (3600, -10, False),
+        (10, -60, False),
+    ],
+)
+def test_settled_by_both_times(mtime: float, ctime: float, taken: bool) -> None:
+    """
+    The later of modification and change counts, and only the change where a file says
+    to have been modified in the future.
+    """
+    young = File(
+        b"young", 1, round(mtime * 1e9), 0o644, b"", ctime_ns=round(ctime * 1e9)
+    )
+    settling, _source = lister([[young]], settle=30.0)
+    assert settling.has(large=False) is taken

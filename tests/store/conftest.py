@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from realize.store.identity import STEP_NS, ignore_lease_signals
+from realize.store.filesystem import TICK_NS
+from realize.store.identity import ignore_lease_signals
 from realize.store.removal import Remover
 from realize.store.root import Root
 from realize.store.source import LocalSource
@@ -133,5 +134,15 @@ def file(tree: Path) -> Path:
     """
     path = tree / "file"
     path.write_bytes(CONTENT)
-    time.sleep(STEP_NS / 1e9)  # older kernels' clocks move in steps
+    time.sleep(TICK_NS / 1e9)  # older kernels' clocks move in steps
     return path
+
+
+@pytest.fixture
+def in_memory() -> Iterator[Path]:
+    """
+    An empty directory on a file system that keeps any time.
+    """
+    path = Path(tempfile.mkdtemp(prefix="realize-test-", dir="/dev/shm"))
+    yield path
+    shutil.rmtree(path)

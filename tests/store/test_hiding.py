@@ -13,7 +13,7 @@ import pytest
 
 from realize.errors import SourceChanged, StillOpen
 from realize.model import Removed
-from realize.store.identity import STEP_NS
+from realize.store.filesystem import TICK_NS
 from realize.store.listing import Walk
 from realize.store.removal import Remover
 from realize.store.root import Root
@@ -85,7 +85,7 @@ def test_changed_while_hidden(tree, remover, hidden, change):
     """
     Somebody found it nevertheless: it goes back.
     """
-    time.sleep(STEP_NS / 1e9)
+    time.sleep(TICK_NS / 1e9)
     change(next(tree.glob(".realize-moved-*/file")))
     with pytest.raises(SourceChanged):
         one(remover, step(hidden, "unlink"))

@@ -13,6 +13,8 @@ import sys
 import time
 
 import pytest
+from attrs import evolve
+from blake3 import blake3
 
 from realize.errors import (
     BadRequest,
@@ -22,10 +24,11 @@ from realize.errors import (
     SourceChanged,
     StillOpen,
 )
+from realize.store.filesystem import TICK_NS, FileSystem
 from realize.store.identity import (
-    STEP_NS,
     Guard,
     TooFresh,
+    has_fewer_links,
     identity_of,
     ignore_lease_signals,
     matches,
@@ -128,7 +131,7 @@ def test_another_version(file, no_leases, how):
     Any change is another version, one that resets the time of modification too.
     """
     identity = identity_at(file)
-    time.sleep(STEP_NS / 1e9)  # older kernels' clocks move in steps
+    time.sleep(TICK_NS / 1e9)  # older kernels' clocks move in steps
     changed(file)[how]()
     assert not matches(file.stat(), identity)
     with pytest.raises(SourceChanged):
@@ -159,17 +162,23 @@ def test_moved_version_is_still_checked(file):
 
 def test_links_come_and_go(file):
     """
-    Removing one of two links does not make another version of the other, but adding
-    one to a file that had one does.
+    Adding a link makes another version.  Removing one may have made none, which the
+    content has to tell.
     """
     alone = identity_at(file)
     second = file.with_name("second")
     os.link(file, second)
     assert not matches(file.stat(), alone)
+    assert not has_fewer_links(file.stat(), alone)
     linked = identity_at(file)
+    assert not has_fewer_links(file.stat(), linked)
     second.unlink()
-    assert matches(file.stat(), linked)
     assert identity_at(file) != linked
+    assert not matches(file.stat(), linked)
+    assert has_fewer_links(file.stat(), linked)
+    for how in ("append", "replace", "touch"):
+        changed(file)[how]()
+        assert not has_fewer_links(file.stat(), linked)
 
 
 @pytest.mark.parametrize("flags", [os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_APPEND])
@@ -312,7 +321,7 @@ def test_no_file_any_more(file, no_leases, what):
     assert no_leases.reasons == []
 
 
-@pytest.mark.parametrize("identity", [b"", b"x", bytes(39), bytes(41)])
+@pytest.mark.parametrize("identity", [b"", b"x", bytes(43), bytes(45)])
 def test_not_an_identity(file, no_leases, identity):
     """
     Made up by the other side.
@@ -328,13 +337,13 @@ def test_changed_just_now(file, no_leases):
     A file that changed within a step of the clock has to wait, if that is asked for.
     """
     born = file.stat().st_ctime_ns
-    for age, wait in ((0, STEP_NS), (STEP_NS - 5, 5), (-SECOND, STEP_NS)):
+    for age, wait in ((0, TICK_NS), (TICK_NS - 5, 5), (-SECOND, TICK_NS)):
         guard = Guard(0, no_leases, lambda age=age: born + age)
         with pytest.raises(TooFresh) as caught:
             opening(guard, file, identity_at(file), fresh=False)
         assert caught.value.wait_ns == wait
         assert opening(guard, file, identity_at(file))
-    guard = Guard(0, no_leases, lambda: born + STEP_NS)
+    guard = Guard(0, no_leases, lambda: born + TICK_NS)
     assert opening(guard, file, identity_at(file), fresh=False)
 
 
@@ -344,7 +353,7 @@ def test_descriptors_are_closed(file, no_leases):
     """
     guard = Guard(0, no_leases, lambda: 0)
     before = len(os.listdir("/proc/self/fd"))
-    for identity in (bytes(40), b"", identity_at(file)):
+    for identity in (bytes(44), b"", identity_at(file)):
         with pytest.raises((SourceChanged, BadRequest, TooFresh)):
             opening(guard, file, identity, fresh=False)
     assert len(os.listdir("/proc/self/fd")) == before
@@ -380,21 +389,155 @@ def test_without_leases_a_file_has_to_settle(foreign, no_leases, age, settles):
 
 @needs(root=True)
 @pytest.mark.parametrize("links", [1, 2])
-def test_settled_by_which_clock(foreign, no_leases, links):
+@pytest.mark.parametrize("mtime", [1, 2**62, 2**63 + 1])
+def test_settled_by_which_clock(foreign, no_leases, links, mtime):
     """
-    A time of modification in the future does not keep a file for ever.  Nor does the
-    removal of another link, which shows in the change time only.
+    A time of modification in the future does not keep a file for ever, and one that was
+    set back does not make it settle: the change time tells, whatever the links.
     """
     if links == 2:
         os.link(foreign, foreign.with_name("second"))
-        os.utime(foreign, ns=(0, 1))
-        now = foreign.stat().st_ctime_ns
-    else:
-        os.utime(foreign, ns=(0, 2**62))
-        now = foreign.stat().st_ctime_ns + 31 * SECOND
-    guard = Guard(30 * SECOND, no_leases, lambda: now)
+    os.utime(foreign, ns=(0, mtime))
+    born = foreign.stat().st_ctime_ns
+    with as_nobody():
+        early = Guard(30 * SECOND, no_leases, lambda: born + 29 * SECOND)
+        with pytest.raises(NotSettled):
+            opening(early, foreign, identity_at(foreign))
+        late = Guard(30 * SECOND, no_leases, lambda: born + 31 * SECOND)
+        assert opening(late, foreign, identity_at(foreign)) == b"hello world"
+
+
+@needs(root=True)
+def test_nothing_to_wait_for(foreign, no_leases):
+    """
+    With no time to settle a file is taken, though a clock be behind that of its times.
+    """
+    guard = Guard(0, no_leases, lambda: 0)
     with as_nobody():
         assert opening(guard, foreign, identity_at(foreign)) == b"hello world"
+
+
+@needs(root=True)
+def test_changed_in_the_future(foreign, no_leases):
+    """
+    A clock is wrong: how old the file is nobody knows.
+    """
+    born = foreign.stat().st_ctime_ns
+    guard = Guard(30 * SECOND, no_leases, lambda: born - 60 * SECOND)
+    with as_nobody(), pytest.raises(NotSettled, match="1m in the future"):
+        opening(guard, foreign, identity_at(foreign))
+
+
+def without_leases(_device, fd):
+    """
+    The same file system, where leases are not to be believed.
+    """
+    return evolve(FileSystem.of(fd), leases=False, kind="fuse.somefs")
+
+
+def test_lease_that_is_not_believed(file, no_leases):
+    """
+    It is given back, and the file has to settle as if there had been none.
+    """
+    born = file.stat().st_ctime_ns
+    for age, settled in ((29, False), (31, True)):
+        guard = Guard(
+            30 * SECOND, no_leases, lambda age=age: born + age * SECOND, without_leases
+        )
+        directory = os.open(file.parent, os.O_RDONLY)
+        try:
+            if settled:
+                fd, leased = guard.open_leased(
+                    directory, b"file", b"file", identity_at(file)
+                )
+                assert not leased
+                os.close(os.open(file, os.O_WRONLY | os.O_NONBLOCK))
+                os.close(fd)
+            else:
+                with pytest.raises(NotSettled):
+                    guard.open_leased(directory, b"file", b"file", identity_at(file))
+        finally:
+            os.close(directory)
+    assert no_leases.reasons == ["on fuse.somefs they do not tell of all who write"] * 2
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_lease_refused_where_it_is_not_believed(file, no_leases, remote):
+    """
+    Then somebody has it open here, but for file systems that refuse it for reasons of
+    their own, such as NFS without a delegation.
+    """
+    guard = Guard(
+        0,
+        no_leases,
+        filesystem_of=lambda _device, fd: evolve(
+            without_leases(_device, fd), remote=remote
+        ),
+    )
+    with file.open("ab"):
+        if remote:
+            assert opening(guard, file, identity_at(file)) == b"hello world"
+        else:
+            with pytest.raises(StillOpen):
+                opening(guard, file, identity_at(file))
+
+
+def removing(guard, file, identity, digest=b""):
+    """
+    Open a file as one that is to be removed.
+    """
+    directory = os.open(file.parent, os.O_RDONLY)
+    try:
+        fd, _leased = guard.open_leased(
+            directory, b"file", b"file", identity, digest=digest
+        )
+        os.close(fd)
+    finally:
+        os.close(directory)
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_lost_link_is_proven_by_content(file, no_leases, edited):
+    """
+    An edit that keeps size and time of modification would not show in what the removal
+    of another link leaves to compare.
+    """
+    second = file.with_name("second")
+    os.link(file, second)
+    guard, identity = Guard(0, no_leases), identity_at(file)
+    second.unlink()
+    if edited:
+        changed(file)["overwrite_and_hide"]()
+    with pytest.raises(SourceChanged):
+        removing(guard, file, identity)
+    digest = blake3(b"hello world").digest()
+    if edited:
+        with pytest.raises(SourceChanged):
+            removing(guard, file, identity, digest)
+    else:
+        removing(guard, file, identity, digest)
+
+
+@pytest.mark.parametrize("edited", [False, True])
+@pytest.mark.parametrize("known", [True, False])
+def test_change_time_that_only_follows(file, no_leases, edited, known):
+    """
+    Where it is no more than the time of modification (FAT, sshfs), an edit that sets
+    that back shows in the content only.
+    """
+    while (status := file.stat()).st_ctime_ns != status.st_mtime_ns:
+        file.write_bytes(b"hello world")
+    guard = Guard(
+        0,
+        no_leases,
+        filesystem_of=lambda _device, fd: evolve(FileSystem.of(fd), ctime=known),
+    )
+    digest = blake3(b"HELLO WORLD" if edited else b"hello world").digest()
+    if edited and not known:
+        with pytest.raises(SourceChanged):
+            removing(guard, file, identity_at(file), digest)
+    else:
+        removing(guard, file, identity_at(file), digest)
 
 
 @needs(root=True)
@@ -424,4 +567,4 @@ def test_identity_is_of_everything_that_tells_versions_apart(file):
     Equal only if device, inode, size and both times are.
     """
     assert identity_of(file.stat()) == identity_at(file)
-    assert len(identity_at(file)) == 40
+    assert len(identity_at(file)) == 44

@@ -11,15 +11,17 @@ import socket
 import threading
 from pathlib import PurePath
 
+import msgspec
 import pytest
 
 from realize.accounts import Resource
 from realize.errors import NoSuchFile
-from realize.model import Directory, Notice, Subset
+from realize.model import Directory, Notice, Page, Subset
 from realize.paths import MAX_PATH
 from realize.store.hidden import HiddenDirectory
 from realize.store.listing import PAGE_BYTES, PAGE_ENTRIES, Walk
 from realize.store.root import Root
+from realize.wire.payload import pack
 from tests.support.files import as_nobody, descriptors, identity_at, names_below
 from tests.support.requirements import needs
 
@@ -625,3 +627,37 @@ def test_notice_for_people(tree, root):
     (notice,) = notices_of(pages_of(Walk(root)))
     assert isinstance(notice, Notice)
     assert "a\\x0a" in notice.text
+
+
+@pytest.mark.parametrize("when", [-(2**31), -1, 2**33, 9_223_372_037, 15_032_385_535])
+def test_times_of_other_centuries(tree, root, when):
+    """
+    All that disks have are listed, whether or not they fit into 63 bits.
+    """
+    grow(tree, "odd")
+    os.utime(tree / "odd", ns=(0, when * 10**9))
+    (page,) = pages_of(Walk(root))
+    (file,) = page.files
+    assert file.mtime_ns == (tree / "odd").stat().st_mtime_ns == when * 10**9
+    assert file.identity == identity_at(tree / "odd")
+    assert file.ctime_ns == (tree / "odd").stat().st_ctime_ns
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(page), type=Page) == page
+
+
+@pytest.mark.parametrize("when", [-(2**34), 2**34 + 2**33])
+def test_times_that_cannot_be_carried(in_memory, when):
+    """
+    They are told of, and keep nothing else from being listed.
+    """
+    grow(in_memory, "a", "odd", "z")
+    os.utime(in_memory / "odd", ns=(0, when * 10**9))
+    root = Root.open(in_memory)
+    try:
+        (page,) = pages_of(Walk(root))
+    finally:
+        root.close()
+    assert {file.path for file in page.files} == {b"a", b"z"}
+    (notice,) = page.notices
+    assert (notice.path, notice.kind) == (b"odd", "unreadable")
+    assert "time" in notice.text
+    assert pack(page)

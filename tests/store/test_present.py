@@ -7,13 +7,14 @@ from __future__ import annotations
 import os
 import threading
 
+import msgspec
 import pytest
 from blake3 import blake3
 
 from realize.errors import DigestMismatch, NameTaken
-from realize.model import Held
+from realize.model import MAX_TIME, MIN_TIME, Held
 from realize.store.identity import identity_of
-from realize.store.present import held, look, proven
+from realize.store.present import held, look, open_present, proven
 
 
 @pytest.fixture
@@ -115,3 +116,38 @@ def test_changing_while_it_is_read(directory, tree):
     finally:
         done.set()
         touching.join()
+
+
+@pytest.mark.parametrize("when", [-(2**40), -1, 2**33, 2**40])
+def test_any_time(in_memory, when):
+    """
+    What is said of it fits into an answer, whatever its time.
+    """
+    path = in_memory / "file"
+    path.touch()
+    os.utime(path, ns=(0, when * 10**9))
+    answer = held(path.stat())
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(answer), type=Held) == answer
+    if MIN_TIME <= when * 10**9 <= MAX_TIME:
+        assert answer.mtime_ns == when * 10**9
+
+
+def test_version_of_one_of_several_links(directory, tree):
+    """
+    It stays the same when another link is renamed or removed, as that of the source
+    may be.
+    """
+    (tree / "file").write_bytes(b"content")
+    os.link(tree / "file", tree / "other")
+    version = held((tree / "file").stat()).version
+    (tree / "other").rename(tree / "another")
+    assert held((tree / "file").stat()).version == version
+    (tree / "another").unlink()
+    with open_present(directory, b"file", version) as fd:
+        assert os.read(fd, 100) == b"content"
+    (tree / "file").write_bytes(b"CONTENT")
+    with (
+        pytest.raises(DigestMismatch),
+        open_present(directory, b"file", version),
+    ):
+        pass

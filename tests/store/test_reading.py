@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 from blake3 import blake3
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -24,7 +25,8 @@ from realize.errors import (
     UnsafePath,
 )
 from realize.model import PREFIX_STEP, Digests, Extent, Failure, Prefix, Range
-from realize.store.identity import STEP_NS, Guard
+from realize.store.filesystem import COARSE_NS, TICK_NS, FileSystem
+from realize.store.identity import Guard
 from realize.store.reading import MAX_MARKS, MAX_OPEN, Reader, _OpenFile
 from realize.store.root import Root
 from tests.support.changing import append, overwrite, replace, truncate
@@ -45,14 +47,14 @@ class Meddling(Guard):
         self.meddle = lambda: None
         self.opened = 0
 
-    def open(self, *args, **options):
+    def open_version(self, *args, **options):
         """
         Open, and then it happens.
         """
-        fd = super().open(*args, **options)
+        opened = super().open_version(*args, **options)
         self.opened += 1
         self.meddle()
-        return fd
+        return opened
 
 
 @pytest.fixture
@@ -248,7 +250,7 @@ def test_changed_before(reader, file, change, length):
     Between listing and reading, of a whole file or of a part.
     """
     item = part(file, 0, length)
-    time.sleep(STEP_NS / 1e9)  # older kernels' clocks move in steps
+    time.sleep(TICK_NS / 1e9)  # older kernels' clocks move in steps
     change(file)
     with pytest.raises((SourceChanged, NoSuchFile)):
         read_one(reader, item)
@@ -263,7 +265,7 @@ def test_changed_while_reading(reader, guard, file, change, length):
     After it was opened: what was read counts for nothing.
     """
     item = part(file, 0, length)
-    time.sleep(STEP_NS / 1e9)
+    time.sleep(TICK_NS / 1e9)
     guard.meddle = lambda: change(file)
     before = descriptors()
     with pytest.raises(SourceChanged):
@@ -277,7 +279,7 @@ def test_changed_while_digesting(reader, guard, file, change):
     The same for a digest.
     """
     item = prefix(file, SIZE)
-    time.sleep(STEP_NS / 1e9)
+    time.sleep(TICK_NS / 1e9)
     guard.meddle = lambda: change(file)
     with pytest.raises(SourceChanged):
         digest_one(reader, item)
@@ -290,7 +292,7 @@ def test_changed_between_ranges(reader, file, change):
     """
     first, second = part(file, 0, 60_000), part(file, 60_000, SIZE - 60_000)
     read_one(reader, first)
-    time.sleep(STEP_NS / 1e9)
+    time.sleep(TICK_NS / 1e9)
     change(file)
     before = descriptors()
     with pytest.raises(SourceChanged):
@@ -513,7 +515,7 @@ def test_marks_are_bounded(reader, file):
     """
     A file of any length needs bounded memory for its digests.
     """
-    opened = _OpenFile(b"file", b"", -1, None)
+    opened = _OpenFile(b"file", b"", b"", -1, None)
     for _ in range(MAX_MARKS + 10):
         opened.add(b"x")
         opened.mark()
@@ -598,4 +600,55 @@ def test_check_does_not_wait(tree, root):
     assert isinstance(reader.digest([prefix(file, 0)])[0], Digests)
     assert naps.seconds == []
     assert isinstance(reader.digest([prefix(file, 3)])[0], Digests)
-    assert naps.seconds == [STEP_NS / 1e9]
+    assert naps.seconds == [TICK_NS / 1e9]
+
+
+def test_file_that_has_lost_a_link(reader, tree, file):
+    """
+    It is read as it is now, and to the end; what is removed, its content will tell.
+    """
+    other = tree / "other"
+    os.link(file, other)
+    item = whole(file, tree)
+    other.unlink()
+    (extent,), data = reader.read([item])
+    assert (extent.digest, data) == (blake3(CONTENT).digest(), CONTENT)
+    (digests,) = reader.digest([Prefix(b"file", item.identity, SIZE)])
+    assert digests.steps[-1] == extent.digest
+
+
+def test_loses_a_link_while_read(reader, tree, file, guard):
+    """
+    Its change time tells nothing any more of what is read: next time.
+    """
+    other = tree / "other"
+    os.link(file, other)
+    guard.meddle = other.unlink
+    (failure,), data = reader.read([whole(file, tree)])
+    assert isinstance(failure.error, SourceChanged)
+    assert not data
+
+
+@pytest.mark.parametrize(
+    ("age", "wait"), [(0.4, 1.65), (2.04, 0.01), (2.05, None), (60, None)]
+)
+def test_coarse_times_are_waited_for_once(root, tree, age, wait):
+    """
+    Where times have steps of seconds, one wait is for all files of a batch that changed
+    within one, and old files wait for nothing.
+    """
+    paths = [tree / f"file{number}" for number in range(3)]
+    for path in paths:
+        path.write_bytes(CONTENT)
+    born = max(path.stat().st_ctime_ns for path in paths)
+    naps = Naps()
+    guard = Guard(
+        0,
+        lambda _: None,
+        lambda: born + round(age * 1e9),
+        lambda _device, fd: evolve(FileSystem.of(fd), step_ns=COARSE_NS),
+    )
+    reader = Reader(root, guard, naps)
+    extents, _data = reader.read([whole(path, tree) for path in paths])
+    assert [each.digest for each in extents] == [blake3(CONTENT).digest()] * 3
+    assert naps.seconds == ([] if wait is None else [pytest.approx(wait)])
