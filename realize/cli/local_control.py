@@ -1,22 +1,18 @@
 """
-Talking to moves that run on this host: ``$XDG_RUNTIME_DIR/realize/PID.sock``.
+What a running move answers to its user: ``$XDG_RUNTIME_DIR/realize/PID.sock``.
 
-The folder is the user's alone, so whoever can open a socket in it may control the
-move.  A request and its answer are one line of JSON each.  Without XDG_RUNTIME_DIR
-there is no socket.
+A request and its answer are one line of JSON each.  Without XDG_RUNTIME_DIR there is no
+socket.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import socket
-import stat
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, Final
 
+import msgspec
 from attrs import define, field
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError
@@ -24,38 +20,25 @@ from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
+from txaio.tx import make_logger
 
+from realize.cli.local_folder import folder, own_folder, peer_user
+from realize.cli.local_moves import MAX_LINE
 from realize.cli.report import Ends
 from realize.cli.throttling import WAYS, Throttling, Way
-from realize.errors import PeerGone, RealizeError
+from realize.errors import RealizeError
 from realize.move.mover import Mover
+from realize.observe.events import BUG
 from realize.units import MAX_DURATION, check_rate
-
-#: Seconds to wait for the answer of a move.
-ANSWER_DEADLINE: Final = 5.0
-
-#: Longest request, and answer, in bytes.
-MAX_LINE: Final = 64 * 1024
 
 #: Longest path of a socket; Linux takes 107 bytes.
 MAX_PATH: Final = 107
 
-#: Connections at once, and the seconds in which each has to send its request.
+#: Connections at once, and the seconds after which each is over.
 MAX_CONNECTIONS: Final = 16
-REQUEST_DEADLINE: Final = 10.0
+DEADLINE: Final = 10.0
 
 _WORDS: Final[Mapping[str, Way]] = {way: way for way in WAYS}
-
-
-def folder(environ: Mapping[str, str] = os.environ) -> Path | None:
-    """
-    Where the sockets are; None without XDG_RUNTIME_DIR.
-    """
-    runtime = environ.get("XDG_RUNTIME_DIR")
-    return Path(runtime, "realize") if runtime and os.path.isabs(runtime) else None
-
-
-# -- the side of the move
 
 
 @define(eq=False)
@@ -113,7 +96,7 @@ class LocalControl:
         if len(os.fsencode(path)) > MAX_PATH:
             return f"no local control: {path}: the path is too long for a socket"
         try:
-            _own_folder(where)
+            os.close(own_folder(where))
             path.unlink(missing_ok=True)  # of a process that had our number before
             factory = _Answering(self)
             self._port = self.reactor.listenUNIX(os.fspath(path), factory, mode=0o600)
@@ -197,20 +180,6 @@ class LocalControl:
         }
 
 
-def _own_folder(path: Path) -> None:
-    """
-    Make the folder, or make sure that it is ours alone.
-
-    :raises PermissionError: others could put something into it.
-    """
-    path.mkdir(mode=0o700, exist_ok=True)
-    status = path.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-        raise PermissionError(1, "not a directory of this user's", os.fspath(path))
-    if stat.S_IMODE(status.st_mode) != 0o700:
-        path.chmod(0o700)
-
-
 class _Answering(Factory):
     """
     Makes a :class:`_Asked` for each connection.
@@ -234,6 +203,8 @@ class _Asked(LineOnlyReceiver):
     Reads one request and answers it.
     """
 
+    log = make_logger()
+
     delimiter = b"\n"
     MAX_LENGTH = MAX_LINE
 
@@ -244,88 +215,38 @@ class _Asked(LineOnlyReceiver):
     def connectionMade(self) -> None:
         transport: Any = self.transport
         clock = self._answering.control.reactor
-        self._deadline = clock.callLater(REQUEST_DEADLINE, transport.abortConnection)
+        self._deadline = clock.callLater(DEADLINE, transport.abortConnection)
+        if peer_user(transport.socket) not in (os.geteuid(), 0):
+            transport.abortConnection()
 
     def lineReceived(self, line: bytes) -> None:  # noqa: N802  Twisted's name
         if not self._asked:
             self._asked = True
-            self._deadline.cancel()
-            Deferred.fromCoroutine(self._answer(line))
+            Deferred.fromCoroutine(self._answer(line)).addErrback(self._give_up)
 
     async def _answer(self, line: bytes) -> None:
         try:
-            answer = await self._answering.control.answer(json.loads(line))
+            request = msgspec.json.decode(line)
+            answer = await self._answering.control.answer(request)
+        except RecursionError:
+            answer = {"error": "nested too deep"}
         except (ValueError, RealizeError) as error:
             answer = {"error": str(error)}
         self.sendLine(json.dumps(answer).encode())
         transport: Any = self.transport
         transport.loseConnection()
 
+    def _give_up(self, failure: Failure) -> None:
+        """
+        A bug ends the connection that met it, and no other.
+        """
+        BUG.log_failure(
+            self.log, failure, what="local control", error=repr(failure.value)
+        )
+        transport: Any = self.transport
+        transport.abortConnection()
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._deadline.active():
             self._deadline.cancel()
         self._answering.open -= 1
-
-
-# -- the side that asks; it needs no reactor
-
-
-def running(environ: Mapping[str, str] = os.environ) -> Iterator[int]:
-    """
-    The process ids of moves that can be asked, in order.
-
-    Sockets of moves that were killed are removed.
-    """
-    where = folder(environ)
-    if where is None or not where.is_dir():
-        return
-    pids = sorted(
-        int(path.stem) for path in where.glob("*.sock") if path.stem.isdigit()
-    )
-    for pid in pids:
-        path = where / f"{pid}.sock"
-        try:
-            _connect(path).close()
-        except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-        except OSError:
-            continue
-        else:
-            yield pid
-
-
-def ask(
-    pid: int, request: Mapping[str, Any], environ: Mapping[str, str] = os.environ
-) -> dict[str, Any]:
-    """
-    Ask a running move.
-
-    :raises PeerGone: there is no such move, or it does not answer.
-    """
-    where = folder(environ)
-    if where is None:
-        raise PeerGone("XDG_RUNTIME_DIR is not set, so running moves can't be found")
-    try:
-        with _connect(where / f"{pid}.sock") as connection:
-            connection.sendall(json.dumps(request).encode() + b"\n")
-            data = b""
-            while len(data) <= MAX_LINE and (more := connection.recv(65536)):
-                data += more
-        answer: dict[str, Any] = json.loads(data)
-    except (FileNotFoundError, ConnectionRefusedError):
-        raise PeerGone(f"no move of this user's runs as process {pid}") from None
-    except (OSError, ValueError):
-        raise PeerGone(f"the move in process {pid} does not answer") from None
-    return answer
-
-
-def _connect(path: Path) -> socket.socket:
-    connection = socket.socket(socket.AF_UNIX)
-    try:
-        connection.settimeout(ANSWER_DEADLINE)
-        connection.connect(os.fspath(path))
-    except BaseException:
-        with suppress(OSError):
-            connection.close()
-        raise
-    return connection

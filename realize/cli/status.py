@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,6 +18,7 @@ from realize.texts import printable_line
 from realize.units import format_duration, format_rate, format_size
 
 if TYPE_CHECKING:
+    from realize.cli.local_moves import MoveStatus, Refusal
     from realize.wire.status import ConnectionStatus, DirectoryStatus, Status, Throttle
 
 
@@ -63,14 +64,18 @@ def command(
 
 
 def _local() -> int:
-    from realize.cli.local_control import ask, running
+    from realize.cli.local_moves import NoSuchMove, ask, running
 
     found = False
     for pid in running():
         try:
             answer = ask(pid, {"ask": "status"})
-        except PeerGone:
+        except NoSuchMove:
             continue  # it has just ended
+        except PeerGone as error:
+            found = True
+            click.echo(printable_line(f"realize: {error}"), err=True)
+            continue
         found = True
         for line in local_lines(answer):
             click.echo(printable_line(line))
@@ -195,10 +200,13 @@ def shown_limit(rate: int | None, seconds: float | None = None) -> str:
     return format_rate(rate) + left
 
 
-def local_lines(answer: Mapping[str, Any]) -> Iterator[str]:
+def local_lines(answer: MoveStatus | Refusal) -> Iterator[str]:
     """
     What a move on this host says.
     """
+    if "error" in answer:
+        yield f"realize: {answer['error']}"
+        return
     left = f"{answer['left']:,} left" if answer["complete"] else "listing goes on"
     yield (
         f"{answer['pid']}: {answer['source']} to {answer['destination']}: "

@@ -187,7 +187,7 @@ def _now(throttle: Throttle) -> Iterator[str]:
 def _local(
     pid: int | None, rates: Mapping[str, int | None], seconds: int | None
 ) -> int:
-    from realize.cli.local_control import ask, running
+    from realize.cli.local_moves import ask, running
     from realize.cli.status import local_lines
 
     pids = [pid] if pid is not None else list(running())

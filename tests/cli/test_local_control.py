@@ -7,28 +7,36 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 
-from realize.cli import local_control
+from realize.cli import local_control, local_moves
 from realize.cli.endpoints import LocalPlace, PeerPlace
-from realize.cli.local_control import MAX_LINE, LocalControl, ask, running
+from realize.cli.local_control import MAX_CONNECTIONS, LocalControl
+from realize.cli.local_moves import ANSWER_DEADLINE, MAX_LINE, ask, running
+from realize.cli.main import status_of
 from realize.cli.report import Ends
 from realize.cli.throttle_options import Rate, ThrottleChoice
 from realize.cli.throttling import TELLING, Throttling
 from realize.config import PeerConfig
-from realize.errors import NotAllowed, PeerGone
+from realize.errors import ConfigError, NotAllowed, PeerGone
 from realize.move.mover import Mover
 from realize.move.observers import Observers
 from realize.move.outcome import MoveSettings
+from tests.support.processes import as_user
 from tests.support.requirements import needs
 
 NAS = PeerPlace(PeerConfig("nas", bytes(32), "127.0.0.1:1"), "inbox")
@@ -116,7 +124,7 @@ def test_who_asks_nothing_is_sent_away(
     """
     There is no more than so much room.
     """
-    monkeypatch.setattr(local_control, "REQUEST_DEADLINE", 0.05)
+    monkeypatch.setattr(local_control, "DEADLINE", 0.05)
     with socket.socket(socket.AF_UNIX) as silent:
         silent.connect(f"{tmp_path}/realize/{os.getpid()}.sock")
         assert move.turn(lambda: silent.recv(10)) == b""
@@ -275,6 +283,203 @@ def test_what_is_no_request(move: Move, tmp_path: Path) -> None:
 
     assert "error" in json.loads(move.turn(lambda: send(b"{\n")))
     assert move.turn(lambda: send(b"x" * (MAX_LINE + 1))) == b""
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [b"[" * 60_000, b'{"ask":' * 8_000, b'{"ask": "throttle", "up": NaN}', b"\xff"],
+    ids=["deep lists", "deep objects", "NaN", "no UTF-8"],
+)
+def test_a_strange_request_ends_that_request_only(
+    move: Move, tmp_path: Path, request_: bytes
+) -> None:
+    """
+    More of them than there are places, whose answers nobody reads, keep nobody out.
+    """
+    path = os.fspath(tmp_path / "realize" / f"{os.getpid()}.sock")
+    for _ in range(MAX_CONNECTIONS + 1):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(5)
+            connection.connect(path)
+            connection.sendall(request_ + b"\n")
+            assert b'{"error": "' in move.turn(lambda: connection.recv(1000))
+    assert move.ask({"ask": "status"})["pid"] == os.getpid()
+
+
+def test_a_bug_ends_the_connection_that_met_it(move: Move) -> None:
+    """
+    Nobody waits for an answer that never comes, and the next one is answered.
+    """
+    ends, move.control.ends = move.control.ends, cast(Ends, None)
+    with capturedLogs() as events, pytest.raises(PeerGone, match="as a move does"):
+        move.ask({"ask": "status"})
+    assert [event["event"] for event in events] == ["bug"]
+    move.control.ends = ends
+    assert move.ask({"ask": "status"})["pid"] == os.getpid()
+
+
+class Stranger(threading.Thread):
+    """
+    Listens where a move would, and answers each request with bytes of its own.
+
+    :ivar pauses: seconds before each byte.
+    """
+
+    def __init__(self, folder: Path, answer: bytes, pause: float = 0.0) -> None:
+        super().__init__(daemon=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(f"{folder}/4242.sock")
+        self._listener.listen()
+        self._answer, self._pause = answer, pause
+        self.start()
+
+    def run(self) -> None:
+        """
+        Answer.
+        """
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                with connection, suppress(OSError):
+                    if connection.recv(65536):
+                        for byte in self._answer:
+                            connection.send(bytes([byte]))
+                            time.sleep(self._pause)
+
+
+ANSWER: dict[str, Any] = {
+    "pid": 4242,
+    "source": "a",
+    "destination": "b",
+    "seconds": 1.0,
+    "files": 1,
+    "sent": 1,
+    "left": 0,
+    "complete": True,
+    "limits": {},
+}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"files": -1},
+        {"files": 2**80},
+        {"files": "many"},
+        {"seconds": -1},
+        {"source": None},
+        {"source": "x" * 30_000},
+        {"limits": {"sideways": {}}},
+        {"limits": {"up": {"rate": 0}}},
+        {"limits": [[[]]]},
+    ],
+)
+def test_an_answer_that_is_none(tmp_path: Path, changed: dict[str, object]) -> None:
+    """
+    Is not shown, whatever is wrong with it.
+    """
+    environ = {"XDG_RUNTIME_DIR": str(tmp_path)}
+    Stranger(tmp_path / "realize", json.dumps(ANSWER | changed).encode())
+    with pytest.raises(PeerGone, match="does not answer as a move does"):
+        ask(4242, {"ask": "status"}, environ)
+
+
+def test_what_is_said_is_data(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """
+    No line or sequence of a terminal's comes out of it.
+    """
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    answer = ANSWER | {"source": "\x1b]0;x\x07\x1b[2J", "destination": "b\nforged"}
+    Stranger(tmp_path / "realize", json.dumps(answer).encode())
+    assert status_of(["status", "--local"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1
+    assert "\x1b" not in said
+    assert "forged" in said
+
+
+def test_one_deadline_for_all_of_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A byte now and then does not make it longer.
+    """
+    monkeypatch.setattr(local_moves, "ANSWER_DEADLINE", 0.3)
+    assert ANSWER_DEADLINE == 5
+    Stranger(tmp_path / "realize", b" " * 1000, pause=0.02)
+    began = time.monotonic()
+    with pytest.raises(PeerGone, match="does not answer"):
+        ask(4242, {"ask": "status"}, {"XDG_RUNTIME_DIR": str(tmp_path)})
+    assert time.monotonic() - began < 5
+
+
+def test_a_folder_that_others_may_change(tmp_path: Path) -> None:
+    """
+    Anybody could have put a socket there, so nobody is asked; nor through a link.
+    """
+    environ = {"XDG_RUNTIME_DIR": str(tmp_path)}
+    folder = tmp_path / "realize"
+    Stranger(folder, json.dumps(ANSWER).encode())
+    folder.chmod(0o777)
+    with pytest.raises(ConfigError, match="not a directory of this user's alone"):
+        list(running(environ))
+    with pytest.raises(ConfigError, match="not a directory of this user's alone"):
+        ask(4242, {"ask": "status"}, environ)
+    folder.chmod(0o700)
+    assert list(running(environ)) == [4242]
+    folder.rename(tmp_path / "else")
+    folder.symlink_to(tmp_path / "else")
+    with pytest.raises(ConfigError, match="not a directory of this user's alone"):
+        list(running(environ))
+
+
+@needs("setpriv", root=True)
+def test_a_socket_of_another_user_is_not_asked(tmp_path: Path) -> None:
+    """
+    Even in a folder that is this user's now: whose it is decides, and who listens.
+    """
+    environ = {"XDG_RUNTIME_DIR": str(tmp_path)}
+    folder = tmp_path / "realize"
+    Stranger(folder, json.dumps(ANSWER).encode())
+    os.chown(folder / "4242.sock", 65534, 65534)
+    assert list(running(environ)) == []
+    assert (folder / "4242.sock").exists()
+    (folder / "4242.sock").unlink()
+    for each in (tmp_path, *tmp_path.parents):
+        if not each.stat().st_mode & 0o001:
+            each.chmod(each.stat().st_mode | 0o011)
+    folder.chmod(0o777)
+    listener = subprocess.Popen(
+        [*as_user(), sys.executable, "-c", LISTENER, str(folder / "4242.sock")],
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert listener.stdout is not None
+        assert listener.stdout.readline()
+        folder.chmod(0o700)
+        os.chown(folder / "4242.sock", 0, 0)
+        assert list(running(environ)) == []
+        with pytest.raises(ConfigError, match="another user listens there"):
+            ask(4242, {"ask": "status"}, environ)
+    finally:
+        listener.kill()
+        listener.communicate()
+
+
+LISTENER = """
+import socket, sys
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+listener.listen()
+print("ready", flush=True)
+while True:
+    listener.accept()
+"""
 
 
 def test_moves_are_found_and_dead_ones_forgotten(move: Move, tmp_path: Path) -> None:
