@@ -322,7 +322,7 @@ class Stranger(threading.Thread):
     """
     Listens where a move would, and answers each request with bytes of its own.
 
-    :ivar pauses: seconds before each byte.
+    :param pause: seconds after each byte; 0 for all at once.
     """
 
     def __init__(self, folder: Path, answer: bytes, pause: float = 0.0) -> None:
@@ -343,8 +343,9 @@ class Stranger(threading.Thread):
                 connection, _ = self._listener.accept()
                 with connection, suppress(OSError):
                     if connection.recv(65536):
-                        for byte in self._answer:
-                            connection.send(bytes([byte]))
+                        size = 1 if self._pause else len(self._answer)
+                        for begin in range(0, len(self._answer), size):
+                            connection.sendall(self._answer[begin : begin + size])
                             time.sleep(self._pause)
 
 
