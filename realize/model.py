@@ -13,7 +13,6 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from realize.errors import InternalError, PeerError, is_code, peer_error
-from realize.paths import MAX_PATH
 from realize.texts import Label, Line
 
 #: Bytes in a BLAKE3 digest.
@@ -45,6 +44,9 @@ HOLES_WORTH_TELLING: Final = 64 * 1024
 MIN_TIME: Final = -(2**63)
 MAX_TIME: Final = 2**64 - 1
 
+#: Most bytes that arrive as a path; more than a path may have.
+MAX_RAW_PATH: Final = 65_535
+
 #: Most bytes in an identity or a version.
 MAX_IDENTITY: Final = 255
 
@@ -59,8 +61,9 @@ Mode = Annotated[int, msgspec.Meta(ge=0, le=0o777)]
 Time = Annotated[int, msgspec.Meta(ge=MIN_TIME)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=2**63)]
 
-#: A path: what is canonical is for :class:`realize.paths.RelativePath` to say.
-Path = Annotated[bytes, msgspec.Meta(max_length=MAX_PATH)]
+#: A path: what is canonical is for :class:`realize.paths.RelativePath` to say, so that
+#: one which is too long is the failure of that file.
+Path = Annotated[bytes, msgspec.Meta(max_length=MAX_RAW_PATH)]
 
 #: What tells a version of a file from any other; opaque outside its store.
 Identity = Annotated[bytes, msgspec.Meta(max_length=MAX_IDENTITY)]

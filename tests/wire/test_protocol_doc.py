@@ -192,6 +192,7 @@ def test_no_other_records():
         f"come with offers are at most {commands.MAX_DIRECTORIES:,}",
         f"the first {model.PREFIX_STEP:,} bytes",
         f"BLAKE3, {model.DIGEST_SIZE} bytes",
+        f"a path of more than {model.MAX_RAW_PATH:,} bytes is malformed",
         f"have at most {model.MAX_IDENTITY} bytes, and mean something only",
         f"`chain` has at most {model.MAX_CHAIN:,} tokens",
         f"at most {commands.MAX_FEATURES} features",

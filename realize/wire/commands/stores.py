@@ -12,6 +12,7 @@ from twisted.protocols import amp
 from realize.delta.exchange import Patch, Sign, Signed
 from realize.model import (
     MAX_BATCH,
+    MAX_RAW_PATH,
     Digests,
     Directory,
     Extent,
@@ -31,7 +32,6 @@ from realize.model import (
     Value,
     Written,
 )
-from realize.paths import MAX_PATH
 from realize.wire.commands.request import Request
 from realize.wire.payload import Octets, Payload, Unsigned, Word
 
@@ -69,7 +69,7 @@ class OpenSource(Request):
 
     arguments = [
         (b"directory", Word()),
-        (b"below", Octets(MAX_PATH)),
+        (b"below", Octets(MAX_RAW_PATH)),
         (b"settle", Unsigned(optional=True)),
     ]
     response = [(b"store", Unsigned()), (b"payload", Payload(Place))]
@@ -90,7 +90,7 @@ class OpenDestination(Request):
     :raises BadRequest: too many stores are open on this connection.
     """
 
-    arguments = [(b"directory", Word()), (b"below", Octets(MAX_PATH))]
+    arguments = [(b"directory", Word()), (b"below", Octets(MAX_RAW_PATH))]
     response = [(b"store", Unsigned()), (b"payload", Payload(Place))]
 
 
