@@ -98,6 +98,13 @@ def is_hidden_directory(name: bytes) -> bool:
     return _HIDDEN.match(name) is not None
 
 
+def is_reserved(name: bytes) -> bool:
+    """
+    Whether a single name means something to this program.
+    """
+    return is_partial(name) or is_hidden_directory(name)
+
+
 def printable(name: bytes | str) -> str:
     r"""
     Text of a name for people: one line, without control characters.

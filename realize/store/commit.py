@@ -36,7 +36,7 @@ from realize.store.names import Naming
 from realize.store.partial import Partial
 from realize.store.present import proven
 from realize.store.replaced import Replaced
-from realize.store.root import Root, disk_error
+from realize.store.root import Root
 from realize.store.syscalls import UNSUPPORTED, start_writeback
 from realize.store.together import WORTHWHILE, sync_together
 
@@ -129,10 +129,10 @@ class Commits:
         written = [entry for entry in group if isinstance(entry, WrittenEntry)]
         present = [entry for entry in group if not isinstance(entry, WrittenEntry)]
         try:
-            _each(written, _verify, "set its size or attributes")
+            self._each(written, _verify, "set its size or attributes")
             self._sync_all(written)
             self._rename(written)
-            _each(present, self._prove_and_sync, "read")
+            self._each(present, self._prove_and_sync, "read")
             self.sync_names(group)
         finally:
             for entry in written:
@@ -170,6 +170,19 @@ class Commits:
 
     # -- the steps
 
+    def _each(
+        self, entries: Iterable[E], step: Callable[[E], None], doing: str
+    ) -> None:
+        """
+        Take one step with all entries that have not failed.
+        """
+        for entry in entries:
+            if entry.error is None:
+                try:
+                    step(entry)
+                except Exception as error:  # noqa: BLE001 - of this file only
+                    entry.error = self._root.error_of(error, entry.wanted.path, doing)
+
     def _sync_all(self, written: Sequence[WrittenEntry]) -> None:
         """
         Make the contents durable: at once where that is possible, else one by one.
@@ -180,8 +193,8 @@ class Commits:
         fresh = [entry for entry in waiting if not entry.partial.kept]
         if len(fresh) >= WORTHWHILE and self._sync_together(fresh):
             waiting = [entry for entry in waiting if entry.partial.kept]
-        _each(waiting, _start_writeback, "write")
-        _each(waiting, self._sync_written, "synchronise")
+        self._each(waiting, _start_writeback, "write")
+        self._each(waiting, self._sync_written, "synchronise")
 
     def _sync_together(self, fresh: Sequence[WrittenEntry]) -> bool:
         """
@@ -194,7 +207,7 @@ class Commits:
         except OSError:
             return False
         # Empties the disk's cache, if that has not been done.
-        _each([first], self._sync_written, "synchronise")
+        self._each([first], self._sync_written, "synchronise")
         return first.error is None
 
     def _sync_written(self, entry: WrittenEntry) -> None:
@@ -205,7 +218,7 @@ class Commits:
             try:
                 with self._root.directory(directory) as fd:
                     naming = Naming(fd, self._replace, self._replaced)
-                    _each(entries, partial(self._rename_one, naming), "rename")
+                    self._each(entries, partial(self._rename_one, naming), "rename")
             except PeerError as error:
                 for entry in entries:
                     entry.error = error
@@ -339,20 +352,6 @@ def _start_writeback(entry: WrittenEntry) -> None:
     except OSError as error:
         if error.errno not in UNSUPPORTED:
             raise
-
-
-def _each(entries: Iterable[E], step: Callable[[E], None], doing: str) -> None:
-    """
-    Take one step with all entries that have not failed.
-    """
-    for entry in entries:
-        if entry.error is None:
-            try:
-                step(entry)
-            except PeerError as error:
-                entry.error = error
-            except OSError as error:
-                entry.error = disk_error(error, entry.wanted.path, doing)
 
 
 def _by_directory(entries: Iterable[E]) -> dict[bytes, list[E]]:

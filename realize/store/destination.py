@@ -41,10 +41,10 @@ from realize.store.adopt import Adoption
 from realize.store.commit import Commits, Entry, WrittenEntry
 from realize.store.incoming import Incoming, IncomingFiles
 from realize.store.interface import Source
-from realize.store.offers import Offers, destination_path
+from realize.store.offers import Offers
 from realize.store.partial import Partial
 from realize.store.present import held, proven
-from realize.store.root import Root, disk_error
+from realize.store.root import Root
 from realize.store.signing import Signer, opening_present
 from realize.store.source import LocalSource
 from realize.store.space import SpaceLedger
@@ -238,7 +238,7 @@ class LocalDestination:
         results: list[Held | Failure] = []
         for wanted in files:
             try:
-                path = destination_path(wanted.path)
+                path = self._root.path(wanted.path)
                 with (
                     self._root.directory(parent_of(path.raw)) as directory,
                     proven(directory, path.name, wanted.size, wanted.digest) as (
@@ -247,15 +247,14 @@ class LocalDestination:
                     ),
                 ):
                     results.append(held(status))
-            except PeerError as error:
-                results.append(Failure.of(error))
-            except OSError as error:
-                results.append(Failure.of(disk_error(error, wanted.path, "read")))
+            except Exception as error:  # noqa: BLE001 - of this file only
+                failed = self._root.error_of(error, wanted.path, "read")
+                results.append(Failure.of(failed))
         return results
 
     def _sign(self, wanted: Sign) -> Signed:
         self._root.check()
-        destination_path(wanted.path)
+        self._root.path(wanted.path)
         if not self._replace:
             raise NotAllowed(f"{printable(wanted.path)}: may not be replaced")
         return self._signer.sign(wanted)
@@ -278,24 +277,27 @@ class LocalDestination:
             ]
 
     def _entry(self, wanted: Finish) -> Entry | Failure:
-        mode = self._file_mode(wanted.mode)
         try:
-            file = self._files.get(wanted.path)
-            if file is None:
-                path = destination_path(wanted.path)
-                directory = parent_of(path.raw)
-                self._commits.check(path.raw, directory)
-                return Entry(wanted, directory, path.name, mode)
-            self._commits.check(file.path, file.directory)
-            if file.failure is not None:
-                return file.failure
-            if file.size != wanted.size:
-                raise BadRequest(
-                    f"{printable(file.path)}: finished with {wanted.size} bytes,"
-                    f" offered with {file.size}"
-                )
-        except PeerError as error:
-            return Failure.of(error)
+            return self._entry_of(wanted)
+        except Exception as error:  # noqa: BLE001 - of this file only
+            return Failure.of(self._root.error_of(error, wanted.path, "finish"))
+
+    def _entry_of(self, wanted: Finish) -> Entry | Failure:
+        mode = self._file_mode(wanted.mode)
+        file = self._files.get(wanted.path)
+        if file is None:
+            path = self._root.path(wanted.path)
+            directory = parent_of(path.raw)
+            self._commits.check(path.raw, directory)
+            return Entry(wanted, directory, path.name, mode)
+        self._commits.check(file.path, file.directory)
+        if file.failure is not None:
+            return file.failure
+        if file.size != wanted.size:
+            raise BadRequest(
+                f"{printable(file.path)}: finished with {wanted.size} bytes,"
+                f" offered with {file.size}"
+            )
         partial = self._files.take_partial(file)
         if partial is None:
             return Entry(wanted, file.directory, file.name, mode)
@@ -375,7 +377,7 @@ class LocalDestination:
             )
             entries.append(entry)
             try:
-                destination_path(file.path)
+                self._root.path(file.path)
                 self._commits.check(file.path, entry.directory)
                 self._files.forget(file.path)
                 self._offers.make_directory(entry.directory, modes)
@@ -384,8 +386,8 @@ class LocalDestination:
                 if all(each.how != "renamed" for each in entries):
                     return None
                 entry.error = error
-            except PeerError as error:
-                entry.error = error
+            except Exception as error:  # noqa: BLE001 - of this file only
+                entry.error = self._root.error_of(error, file.path, "move")
         adoption.sync(entries)
         self._record(entries)
         return [entry.result for entry in entries]

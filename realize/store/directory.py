@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Final
 from weakref import WeakSet
 
 from twisted.internet.interfaces import IReactorFromThreads
+from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from txaio.tx import make_logger
 
 from realize.accounts import Accounts
 from realize.config import DirectorySettings
 from realize.observe.events import (
+    BUG,
     HIDING_UNAVAILABLE,
     LEASES_UNAVAILABLE,
     REMOVALS_NOT_DURABLE,
@@ -208,6 +210,7 @@ class LocalDirectory:
             marker=self.settings.marker,
             name=self.name,
             descriptors=descriptors,
+            surprised=self._surprised_from_thread,
         )
 
     def _open_source_root(self, below: bytes, party: Party) -> tuple[Root, bytes]:
@@ -246,6 +249,12 @@ class LocalDirectory:
     def _warn_from_thread(self, lack: Lack, reason: str) -> None:
         if lack not in self._warned:
             self._pool.tell(self._warn, lack, reason)
+
+    def _surprised_from_thread(self, path: bytes, doing: str, error: Exception) -> None:
+        what = f"To {doing} {printable(path)} in {self.name}"
+        self._pool.tell(
+            BUG.log_failure, self.log, Failure(error), what=what, error=repr(error)
+        )
 
     def _warn(self, lack: Lack, reason: str) -> None:
         if lack not in self._warned:

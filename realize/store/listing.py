@@ -164,6 +164,7 @@ class Walk:
         now_ns: Callable[[], int] = time.time_ns,
         seconds: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._root = root
         self._restores = restore
         self._now_ns = now_ns
         self._seconds = seconds
@@ -237,7 +238,7 @@ class Walk:
         except FileNotFoundError:
             if level.wanted is not None:
                 self._notice(path, "missing", "is not there")
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - of this file only
             self._unreadable(path, error)
 
     def _add_file(self, level: _Level, path: bytes, status: os.stat_result) -> None:
@@ -385,9 +386,9 @@ class Walk:
             )
         return True
 
-    def _unreadable(self, path: bytes, error: OSError) -> None:
-        reason = os.strerror(error.errno or 0)
-        self._notice(path, "unreadable", f"cannot be read: {reason}")
+    def _unreadable(self, path: bytes, error: Exception) -> None:
+        text = str(self._root.error_of(error, path, "read"))
+        self._notice(path, "unreadable", text.removeprefix(f"{printable(path)}: "))
 
     def _notice(self, path: bytes, kind: NoticeKind, text: str = "") -> None:
         self._notices.append(Notice(path, kind, Line(text)))

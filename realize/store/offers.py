@@ -12,15 +12,9 @@ from typing import Final
 from realize.errors import (
     AlreadyExists,
     NoSuchFile,
-    PeerError,
-    UnsafePath,
 )
 from realize.model import Directory, Failure, Held, Offer
 from realize.paths import (
-    HIDDEN_PREFIX,
-    RelativePath,
-    is_hidden_directory,
-    is_partial,
     parent_of,
     printable,
 )
@@ -37,20 +31,6 @@ DEFAULT_DIRECTORY_MODE: Final = 0o755
 
 #: Whatever the source's directory had: files have to be put into ours.
 _OWNER: Final = 0o700
-
-
-def destination_path(raw: bytes) -> RelativePath:
-    """
-    The path of a file that may be put here.
-
-    :raises UnsafePath: not canonical, or a name that means something to this program.
-    """
-    path = RelativePath.parse(raw)
-    if is_partial(path.name) or (
-        HIDDEN_PREFIX in raw and any(map(is_hidden_directory, path.parts))
-    ):
-        raise UnsafePath(f"{printable(raw)}: such names are for unfinished work")
-    return path
 
 
 class Offers:
@@ -100,9 +80,9 @@ class Offers:
             for offer in offers:
                 try:
                     results.append(self._take(offer, modes, free, turn))
-                except (PeerError, OSError) as error:
+                except Exception as error:  # noqa: BLE001 - of this file only
                     self._files.forget(offer.path)
-                    results.append(_failure(error, offer))
+                    results.append(self._failure(error, offer))
         return results
 
     def consider(self, offers: Sequence[Offer]) -> list[Held | Failure]:
@@ -121,8 +101,8 @@ class Offers:
             for offer in offers:
                 try:
                     results.append(self._consider(offer, free, directories))
-                except (PeerError, OSError) as error:
-                    results.append(_failure(error, offer))
+                except Exception as error:  # noqa: BLE001 - of this file only
+                    results.append(self._failure(error, offer))
         return results
 
     def make_directory(self, path: bytes, modes: Mapping[bytes, int]) -> None:
@@ -212,7 +192,7 @@ class Offers:
     def _file(self, offer: Offer) -> Incoming:
         file = self._files.get(offer.path)
         if file is None:
-            file = Incoming.of(destination_path(offer.path), offer.size)
+            file = Incoming.of(self._root.path(offer.path), offer.size)
         return file
 
     @staticmethod
@@ -228,6 +208,9 @@ class Offers:
             return present, file.partial.size
         return present, held_bytes(directory, file.partial_name)
 
+    def _failure(self, error: Exception, offer: Offer) -> Failure:
+        return Failure.of(self._root.error_of(error, offer.path, "look for it"))
+
     def _kept_out(self, path: bytes, present: os.stat_result | None) -> Failure | None:
         if present is None or self._replace:
             return None
@@ -238,9 +221,3 @@ class Offers:
 
 def _may_be_it(present: os.stat_result | None, size: int) -> bool:
     return present is not None and present.st_size == size
-
-
-def _failure(error: PeerError | OSError, offer: Offer) -> Failure:
-    if isinstance(error, OSError):
-        error = disk_error(error, offer.path, "look for it")
-    return Failure.of(error)

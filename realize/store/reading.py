@@ -23,9 +23,9 @@ from twisted.internet.defer import CancelledError
 
 from realize.errors import BadRequest, PeerError, SourceChanged
 from realize.model import PREFIX_STEP, Digests, Extent, Failure, Prefix, Range
-from realize.paths import RelativePath, parent_of, printable
+from realize.paths import parent_of, printable
 from realize.store.identity import Guard, TooFresh, matches, size_of
-from realize.store.root import Root, disk_error
+from realize.store.root import Root
 from realize.store.sparse import (
     HoleMap,
     allocated,
@@ -232,16 +232,14 @@ class Reader:
                     for index in members:
                         item = items[index]
                         try:
-                            name = RelativePath.parse(item.path).name
+                            name = self._root.path(item.path).name
                             results[index] = act(directory, name, item, first)
                         except TooFresh as reason:
                             fresh.append(index)
                             wait_ns = max(wait_ns, reason.wait_ns)
-                        except PeerError as error:
-                            results[index] = Failure.of(error)
-                        except OSError as error:
-                            failure = disk_error(error, item.path, "read")
-                            results[index] = Failure.of(failure)
+                        except Exception as error:  # noqa: BLE001 - of this file only
+                            failed = self._root.error_of(error, item.path, "read")
+                            results[index] = Failure.of(failed)
             except PeerError as error:
                 results.update(dict.fromkeys(members, Failure.of(error)))
         return fresh, wait_ns

@@ -95,7 +95,7 @@ class Remover:
         :raises UnsafePath: a path is not canonical; nothing was removed then.
         """
         for path in directories:
-            RelativePath.parse(path)
+            self._root.path(path)
         touched: set[bytes] = set()
         for path in directories:
             self._prune(path, touched)
@@ -160,9 +160,7 @@ class Remover:
         self, directory: int, file: Removal, group: _Group | None, touched: set[bytes]
     ) -> Removed | Failure:
         try:
-            name = RelativePath.parse(file.path).name
-            if len(file.digest) != DIGEST_SIZE:
-                raise BadRequest("a removal needs the digest of what was moved")
+            name = self._name_of(file)
             if file.step == "now":
                 self._remove_now(directory, name, file, group)
             elif file.step == "hide":
@@ -171,16 +169,19 @@ class Remover:
                 self._unlink(directory, name, file)
             else:
                 self._restore(directory, name, file)
-        except OSError as error:
-            failure = disk_error(error, file.path, "remove")
-        except PeerError as error:
-            failure = error
+        except Exception as error:  # noqa: BLE001 - of this file only
+            failure = self._root.error_of(error, file.path, "remove")
         else:
             touched.add(parent_of(file.path))
             return Removed()
         if isinstance(failure, NoSuchFile):
             return Removed(found=False)
         return Failure.of(failure)
+
+    def _name_of(self, file: Removal) -> bytes:
+        if len(file.digest) != DIGEST_SIZE:
+            raise BadRequest("a removal needs the digest of what was moved")
+        return self._root.path(file.path).name
 
     # -- the steps
 

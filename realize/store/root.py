@@ -14,18 +14,20 @@ import os
 import stat
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from blake3 import blake3
+from twisted.internet.defer import CancelledError
 
 from realize.accounts import Account, unlimited
 from realize.errors import (
     AlreadyExists,
     DirectoryGone,
     DiskError,
+    InternalError,
     NameTaken,
     NameTooLong,
     NoSpace,
@@ -35,7 +37,7 @@ from realize.errors import (
     UnsafePath,
 )
 from realize.model import Place
-from realize.paths import RelativePath, join, parent_of, printable
+from realize.paths import RelativePath, is_reserved, join, parent_of, printable
 from realize.store.filesystem import FileSystem
 from realize.store.kept import DirectoriesInTurn, DirectoryUse, KeptDirectories
 
@@ -78,6 +80,16 @@ def disk_error(error: OSError, path: bytes, doing: str) -> PeerError:
     return kind(f"{printable(path) or 'the root'}: cannot {doing}: {reason}")
 
 
+#: Told of what nobody planned: the path of a file, what was being done, and the error.
+Surprised = Callable[[bytes, str, Exception], object]
+
+
+def _say_nothing(path: bytes, doing: str, error: Exception) -> None:
+    """
+    Where nobody listens.
+    """
+
+
 class Root:
     """
     A directory, or one below it that may not exist yet, opened for one run.
@@ -99,9 +111,11 @@ class Root:
         marker: str | None,
         name: str,
         descriptors: Account | None = None,
+        surprised: Surprised = _say_nothing,
     ) -> None:
         self.descriptors = descriptors or unlimited("descriptors")
         self.name = name
+        self._surprised = surprised
         self.below = below
         self._path = path
         self._base = base
@@ -109,6 +123,10 @@ class Root:
         self._kept = KeptDirectories(self._open, self._find, self.descriptors)
         self._lock = threading.Lock()
         self._filesystems: dict[int, FileSystem] = {}
+        try:
+            self._folds = self.filesystem(base).folds
+        except OSError:
+            self._folds = True
 
     @classmethod
     def open(
@@ -119,6 +137,7 @@ class Root:
         marker: str | None = None,
         name: str = "",
         descriptors: Account | None = None,
+        surprised: Surprised = _say_nothing,
     ) -> Root:
         """
         Open the directory; *below* is looked at when it is used.
@@ -129,11 +148,10 @@ class Root:
         :param name: for messages.
         :param descriptors: holds what is kept open; by default, without limit.
         :raises OverShare: no descriptor can be had now.
+        :param surprised: told of what nobody planned; from any thread.
         :raises DirectoryGone: it is not there, or the marker is not.
-        :raises UnsafePath: *below* is not canonical.
+        :raises UnsafePath: *below* is not canonical, or a name of unfinished work.
         """
-        if below:
-            RelativePath.parse(below)
         name = name or "the directory"
         try:
             base = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -142,14 +160,62 @@ class Root:
                 raise disk_error(error, b"", "open it") from None
             reason = os.strerror(error.errno or 0)
             raise DirectoryGone(f"{name} cannot be opened: {reason}") from None
-        root = cls(path, base, below, marker, name, descriptors)
+        root = cls(path, base, b"", marker, name, descriptors, surprised)
         try:
             root.descriptors.take(name)
             root.check()
+            if below:
+                root.below = root.path(below).raw
         except BaseException:
             root.close()
             raise
         return root
+
+    def path(self, raw: bytes) -> RelativePath:
+        """
+        What the other side may name here, to take it as to put it there: a file, or a
+        directory.
+
+        :param raw: relative to the root.
+        :raises UnsafePath: not canonical; a partial, or something in a directory of
+            hidden files, both of which are unfinished work; or the marker, without
+            which the directory is shut for everybody.
+        """
+        path = RelativePath.parse(raw)
+        parts = path.parts
+        if self._folds:
+            parts = tuple(each.lower() for each in parts)
+        if any(map(is_reserved, parts)):
+            raise UnsafePath(f"{printable(raw)}: such names are for unfinished work")
+        if self._marker is not None:
+            marker = os.fsencode(self._marker)
+            whole = join(self.below, raw)
+            if whole == marker or (self._folds and whole.lower() == marker.lower()):
+                raise UnsafePath(f"{printable(raw)}: marks the directory, and stays")
+        return path
+
+    def error_of(self, error: Exception, path: bytes, doing: str) -> PeerError:
+        """
+        What to answer for one file of a batch, whatever went wrong with it: the others
+        go on.
+
+        :param error: what nobody planned becomes an :class:`InternalError`, and is told
+            of.
+        :param path: relative to the root.
+        :param doing: as of :func:`disk_error`.
+        :raises CancelledError: if *error* is one: nobody waits for any of the batch.
+        """
+        if isinstance(error, PeerError):
+            return error
+        if isinstance(error, OSError):
+            return disk_error(error, path, doing)
+        if isinstance(error, CancelledError):
+            raise error
+        self._surprised(path, doing, error)
+        return InternalError(
+            f"{printable(path)}: cannot {doing}, for a reason that nobody planned;"
+            " the log of this side says more"
+        )
 
     def check(self) -> None:
         """
@@ -345,7 +411,7 @@ class Root:
 
     def _open(self, path: bytes) -> int:
         if path:
-            relative = RelativePath.parse(path)
+            relative = self.path(path)
             with self.directory(parent_of(path)) as parent:
                 return self._open_one(parent, relative.name, path)
         fd = os.dup(self._base)

@@ -32,7 +32,7 @@ from realize.delta.signature import (
     sign_group,
 )
 from realize.errors import BadRequest, SourceChanged
-from realize.paths import RelativePath, parent_of, printable
+from realize.paths import parent_of, printable
 from realize.store.identity import Guard, TooFresh, matches, size_of
 from realize.store.present import open_present
 from realize.store.root import Root, disk_error
@@ -58,7 +58,7 @@ def opening_source(
 
     @contextmanager
     def opening(wanted: Sign) -> Iterator[int]:
-        path = RelativePath.parse(wanted.path)
+        path = root.path(wanted.path)
         with root.directory(parent_of(path.raw)) as directory:
             try:
                 fd, version = guard.open_version(
@@ -91,7 +91,7 @@ def opening_present(root: Root) -> Opening:
 
     @contextmanager
     def opening(wanted: Sign) -> Iterator[int]:
-        path = RelativePath.parse(wanted.path)
+        path = root.path(wanted.path)
         with (
             root.directory(parent_of(path.raw)) as directory,
             open_present(directory, path.name, wanted.version) as fd,

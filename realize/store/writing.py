@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from realize.delta.exchange import Patch
-from realize.errors import BadRequest, NotAllowed, PeerError
+from realize.errors import BadRequest, NotAllowed
 from realize.model import Failure, Piece, Written
 from realize.observe.recorder import Recorder
 from realize.paths import printable
@@ -19,7 +19,7 @@ from realize.store.kept import DirectoriesInTurn
 from realize.store.partial import Partial
 from realize.store.present import open_present
 from realize.store.reuse import apply_patch, check_patch
-from realize.store.root import Root, disk_error
+from realize.store.root import Root
 from realize.store.syscalls import UNSUPPORTED, start_writeback
 
 #: A piece of so many bytes starts its way to the disk at once.
@@ -110,10 +110,8 @@ class Writer:
         if file.failure is None:
             try:
                 return Written(write(file))
-            except PeerError as error:
-                file.failure = Failure.of(error)
-            except OSError as error:
-                file.failure = Failure.of(disk_error(error, path, "write"))
+            except Exception as error:  # noqa: BLE001 - of this file only
+                file.failure = Failure.of(self._root.error_of(error, path, "write"))
             self._files.close(file)
             # Nothing more is written of it: others may have its room.
             self._files.promise(file, file.size)
