@@ -61,8 +61,6 @@ class FileSystem:
     :ivar leases: a read lease that was granted means that nobody has the file open for
         writing, or mapped.
     :ivar locks: a ``flock`` is seen by everybody who can see the file.
-    :ivar writeback: a page that was written to through a mapping is written back soon,
-        and the next write to it changes the times of the file.
     :ivar step_ns: step of its times, in nanoseconds; 0 if they are as fine as the
         kernel's clock.  See :meth:`settling_ns`.
     :ivar ctime: the change time tells of each change, and nobody can set it.
@@ -82,7 +80,6 @@ class FileSystem:
     kind: str
     leases: bool = False
     locks: bool = False
-    writeback: bool = False
     step_ns: int = COARSE_NS
     ctime: bool = False
     inodes: bool = False
@@ -138,7 +135,6 @@ _LOCAL: Final = FileSystem(
     kind="local",
     leases=True,
     locks=True,
-    writeback=True,
     step_ns=0,
     ctime=True,
     inodes=True,
@@ -163,8 +159,8 @@ TABLE: Final[dict[int, FileSystem]] = {
     0x3434: evolve(_LOCAL, kind="nilfs2"),
     0x24051905: evolve(_LOCAL, kind="ubifs"),
     0x52654973: evolve(_LOCAL, kind="reiserfs", step_ns=_SECOND_NS),
-    0x01021994: evolve(_LOCAL, kind="tmpfs", writeback=False, durable_names=False),
-    0x858458F6: evolve(_LOCAL, kind="ramfs", writeback=False, durable_names=False),
+    0x01021994: evolve(_LOCAL, kind="tmpfs", durable_names=False),
+    0x858458F6: evolve(_LOCAL, kind="ramfs", durable_names=False),
     0x4D44: evolve(_FAT, kind="vfat", step_ns=COARSE_NS),
     0x2011BAB0: evolve(_FAT, kind="exfat", step_ns=10_000_000),
     0x7366746E: evolve(_LOCAL, kind="ntfs3", folds=True, name_unit="utf-16"),

@@ -36,6 +36,7 @@ from realize.errors import (
 from realize.model import last_change
 from realize.paths import printable
 from realize.store.filesystem import FileSystem
+from realize.store.mapped import mapped_elsewhere, writeback_ns
 from realize.store.root import disk_error
 from realize.store.sparse import digest_file
 from realize.units import format_duration
@@ -49,6 +50,9 @@ _64_BITS: Final = 2**64 - 1
 
 #: Of an identity, the bytes that a rename leaves as they are.
 _MOVED: Final = slice(0, 32)
+
+#: Largest file, in bytes, of which it is looked before it is read whether it is mapped.
+MAPPED_AT_ONCE: Final = 16 * 1024 * 1024
 
 _OPEN_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -240,7 +244,7 @@ class Guard:
             links, or *identity* itself.
         """
         fd, leased, status, same = self._open(
-            directory, name, path, identity, fresh, False
+            directory, name, path, identity, fresh, settled=False, removing=False
         )
         if leased:
             fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
@@ -268,7 +272,7 @@ class Guard:
         :returns: the descriptor, and whether there is a lease.
         """
         fd, leased, status, same = self._open(
-            directory, name, path, identity, True, settled
+            directory, name, path, identity, True, settled, removing=True
         )
         try:
             if not same or not (settled or self._shows_changes(fd, status)):
@@ -286,6 +290,7 @@ class Guard:
         identity: bytes,
         fresh: bool,
         settled: bool,
+        removing: bool,
     ) -> tuple[int, bool, os.stat_result, bool]:
         """
         :returns: the descriptor, whether there is a lease, the status, and whether it
@@ -301,8 +306,8 @@ class Guard:
             known = self._filesystem_of(status.st_dev, fd)
             leased = self._believe(fd, path, refusal, known)
             same = self._check_version(status, path, identity)
-            if not leased and not settled:
-                self._check_settled(status, path)
+            if not leased:
+                self._check_unused(fd, status, path, settled, removing)
             if not fresh:
                 self._check_fresh(status, known)
         except BaseException:
@@ -391,15 +396,38 @@ class Guard:
         if wait_ns > 0:
             raise TooFresh(min(wait_ns, settling_ns))
 
-    def _check_settled(self, status: os.stat_result, path: bytes) -> None:
-        if not self._settle_ns:
-            return
+    def _check_unused(
+        self,
+        fd: int,
+        status: os.stat_result,
+        path: bytes,
+        settled: bool,
+        removing: bool,
+    ) -> None:
+        """
+        Whether nobody seems to write to a file of which no lease tells.
+
+        A large file is looked at for mappings only before it is removed: that may read
+        it.
+        """
+        mapped: bool | None = False
+        if removing or status.st_size <= MAPPED_AT_ONCE:
+            mapped = mapped_elsewhere(fd, status.st_size)
+        if mapped:
+            raise StillOpen(f"{printable(path)}: mapped by another process")
+        if self._settle_ns and not settled:
+            unseen_ns = writeback_ns() if mapped is None else 0
+            self._check_settled(status, path, max(self._settle_ns, unseen_ns))
+
+    def _check_settled(
+        self, status: os.stat_result, path: bytes, settle_ns: int
+    ) -> None:
         now = self._now_ns()
         age = now - last_change(status.st_mtime_ns, status.st_ctime_ns, now)
         if age < 0:
             ahead = format_duration(-age / 1e9)
             raise NotSettled(f"{printable(path)}: changed {ahead} in the future")
-        if age < self._settle_ns:
+        if age < settle_ns:
             ago = format_duration(age / 1e9)
             raise NotSettled(f"{printable(path)}: changed {ago} ago")
 

@@ -10,8 +10,11 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import mmap
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 #: What a file system answers that cannot rename without replacing.
@@ -23,6 +26,7 @@ REMOTE: Final = frozenset({0x6969, 0xFE534D42, 0xFF534D42})
 _RENAME_NOREPLACE: Final = 1
 _SYNC_FILE_RANGE_WRITE: Final = 2
 _FICLONERANGE: Final = 0x4020940D
+_MAP_FAILED: Final = 2 ** (8 * ctypes.sizeof(ctypes.c_void_p)) - 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -48,6 +52,24 @@ _syncfs.argtypes = (ctypes.c_int,)
 
 _fstatfs = _libc.fstatfs
 _fstatfs.argtypes = (ctypes.c_int, ctypes.c_void_p)
+
+
+_mmap = _libc.mmap
+_mmap.restype = ctypes.c_void_p
+_mmap.argtypes = (
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int64,
+)
+
+_munmap = _libc.munmap
+_munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+
+_mincore = _libc.mincore
+_mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p)
 
 
 class _StatFs(ctypes.Structure):
@@ -106,6 +128,42 @@ def file_system_type(fd: int) -> int:
         raise _fail()
     number: int = status.type
     return number
+
+
+@contextmanager
+def mapped(fd: int, offset: int, length: int, populate: bool) -> Iterator[int]:
+    """
+    Map a part of a file, for reading, for the length of a ``with`` block.
+
+    Nothing may look at the memory: it is no longer there if the file is truncated.
+
+    :param offset: bytes; a multiple of the size of a page.
+    :param length: bytes, at least one.
+    :param populate: whether all pages are brought in and put into our tables.
+    :returns: the address.
+    :raises OSError: it cannot be mapped.
+    """
+    flags = mmap.MAP_SHARED | (mmap.MAP_POPULATE if populate else 0)
+    address = _mmap(None, length, mmap.PROT_READ, flags, fd, offset)
+    if address is None or address == _MAP_FAILED:
+        raise _fail()
+    try:
+        yield address
+    finally:
+        _munmap(address, length)
+
+
+def any_resident(address: int, length: int) -> bool:
+    """
+    Whether any page of a mapping is in memory.  True also if we may not know, because
+    we neither own the file nor may write to it.
+
+    :param address: of a mapping of *length* bytes.
+    """
+    pages = ctypes.create_string_buffer(-(-length // mmap.PAGESIZE))
+    if _mincore(address, length, pages):
+        raise _fail()
+    return any(byte & 1 for byte in pages.raw)
 
 
 def share_blocks(

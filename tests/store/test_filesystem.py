@@ -88,7 +88,7 @@ def test_local(tmp_path, kind):
     assert not known.folds
     assert not known.step_ns
     assert known.kind == kind.partition("-")[0]
-    assert known.writeback == known.durable_names == (kind != "tmpfs")
+    assert known.durable_names == (kind != "tmpfs")
     assert status.st_dev
 
 
@@ -162,7 +162,6 @@ def shown(known):
         known.kind,
         yes[known.leases],
         yes[known.locks],
-        yes[known.writeback],
         step,
         yes[known.ctime],
         yes[known.inodes],

@@ -5,6 +5,7 @@ Versions of files, and whether somebody writes to them.
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import signal
 import socket
@@ -24,8 +25,10 @@ from realize.errors import (
     SourceChanged,
     StillOpen,
 )
+from realize.store import identity as identity_module
 from realize.store.filesystem import TICK_NS, FileSystem
 from realize.store.identity import (
+    MAPPED_AT_ONCE,
     Guard,
     TooFresh,
     has_fewer_links,
@@ -360,10 +363,12 @@ def test_descriptors_are_closed(file, no_leases):
 
 
 @pytest.fixture
-def foreign(public):
+def foreign(public, monkeypatch):
     """
-    A file of another user, that everybody may read.
+    A file of another user, that everybody may read, and nobody has mapped: a process
+    that has changed its user may not look at its own tables.
     """
+    monkeypatch.setattr(identity_module, "mapped_elsewhere", lambda fd, size: False)
     path = public / "file"
     path.write_bytes(b"hello world")
     path.chmod(0o644)
@@ -568,3 +573,56 @@ def test_identity_is_of_everything_that_tells_versions_apart(file):
     """
     assert identity_of(file.stat()) == identity_at(file)
     assert len(identity_at(file)) == 44
+
+
+@pytest.mark.parametrize("settle_ns", [0, 30 * SECOND])
+def test_mapped_without_a_lease(file, no_leases, settle_ns):
+    """
+    However long ago it seems to have changed: who writes through a mapping changes no
+    times.
+    """
+    guard = Guard(settle_ns, no_leases, lambda: 2**62, without_leases)
+    with (
+        file.open("rb") as opened,
+        mmap.mmap(opened.fileno(), 11, prot=mmap.PROT_READ) as memory,
+    ):
+        assert memory[0] == ord("h")
+        identity = identity_at(file)
+        opened.close()
+        with pytest.raises(StillOpen, match="mapped by another process"):
+            opening(guard, file, identity)
+        with pytest.raises(StillOpen):
+            removing(guard, file, identity)
+    assert opening(guard, file, identity) == b"hello world"
+
+
+def test_large_files_are_looked_at_once(file, no_leases, monkeypatch):
+    """
+    Before they are removed: looking may mean to read them.
+    """
+    looked = []
+    monkeypatch.setattr(
+        identity_module, "mapped_elsewhere", lambda fd, size: looked.append(size)
+    )
+    guard = Guard(0, no_leases, lambda: 2**62, without_leases)
+    os.truncate(file, MAPPED_AT_ONCE + 1)
+    assert opening(guard, file, identity_at(file))
+    assert not looked
+    removing(guard, file, identity_at(file))
+    assert looked == [MAPPED_AT_ONCE + 1]
+
+
+@pytest.mark.parametrize(("age", "settled"), [(31, False), (41, True)])
+def test_mappings_that_do_not_show(file, no_leases, monkeypatch, age, settled):
+    """
+    Then a file has to have been left alone for as long as pages stay dirty.
+    """
+    monkeypatch.setattr(identity_module, "mapped_elsewhere", lambda fd, size: None)
+    monkeypatch.setattr(identity_module, "writeback_ns", lambda: 40 * SECOND)
+    born = file.stat().st_ctime_ns
+    guard = Guard(30 * SECOND, no_leases, lambda: born + age * SECOND, without_leases)
+    if settled:
+        assert opening(guard, file, identity_at(file)) == b"hello world"
+    else:
+        with pytest.raises(NotSettled):
+            opening(guard, file, identity_at(file))
