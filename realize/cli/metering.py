@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, disable_created_metrics
@@ -26,6 +27,7 @@ from realize.cli.metrics_options import MetricsChoice
 from realize.errors import ConfigError
 from realize.move.counting import Counting
 from realize.net.address import listening_sockets
+from realize.observe.delivery import delivered
 from realize.observe.events import PUSH_FAILED
 from realize.observe.lag import Lag
 from realize.observe.metrics import (
@@ -37,6 +39,7 @@ from realize.observe.move_metrics import LAST_SUCCESS, MoveMetrics
 from realize.observe.push import Gateway, Pusher, PushFailed
 from realize.observe.site import metrics_site
 from realize.observe.textfile import last_value, write_textfile
+from realize.paths import printable
 from realize.peers import METRICS_PORT, Address
 from realize.wire.commands import command_metrics
 
@@ -51,6 +54,14 @@ def label(place: Place) -> str:
     if isinstance(place, LocalPlace):
         return "local"
     return f"{place.peer.name}:{place.directory}"
+
+
+def _labels_in(textfile: str) -> dict[str, str]:
+    """
+    What keeps the series of one text file apart from those of another: node_exporter
+    puts all of them on one page, where two moves between local places look the same.
+    """
+    return {"move": printable(os.fsencode(Path(textfile).stem))}
 
 
 class Metering:
@@ -106,7 +117,9 @@ class Metering:
         if not self._delivers:
             return None
         agent = Agent(self._reactor, connectTimeout=CONNECT_TIMEOUT)
-        return Pusher(gateway, self._registry, agent, self._reactor)
+        return Pusher(
+            gateway, delivered(self._registry, counted=True), agent, self._reactor
+        )
 
     def start(self) -> None:
         """
@@ -236,15 +249,17 @@ class Metering:
             )
 
     def _earlier_success(self) -> float | None:
+        path = self._options.textfile or ""
         labels = dict(zip(("source", "destination"), self._ends, strict=True))
-        return last_value(self._options.textfile or "", LAST_SUCCESS, labels)
+        return last_value(path, LAST_SUCCESS, labels | _labels_in(path))
 
     async def _write(self) -> str:
         path = self._options.textfile
         if path is None or not self._delivers:
             return ""
         try:
-            await self._in_thread(partial(write_textfile, path, self._registry))
+            chosen = delivered(self._registry, labels=_labels_in(path))
+            await self._in_thread(partial(write_textfile, path, chosen))
         except OSError as error:
             return f"metrics not written to {path}: {error.strerror}"
         return ""

@@ -5,11 +5,20 @@ The metrics of a move: served, or in a file.
 from __future__ import annotations
 
 import os
+import subprocess
 
 import pytest
 
 from tests.support.programs import PATIENCE, World, free_port
-from tests.support.scraping import LAST_SUCCESS, get, grow, samples, wait_until
+from tests.support.requirements import find_program, needs
+from tests.support.scraping import (
+    LAST_SUCCESS,
+    get,
+    grow,
+    samples,
+    wait_until,
+    wait_until_open,
+)
 
 
 def test_a_running_move_can_be_scraped(world: World) -> None:
@@ -49,7 +58,7 @@ def test_textfile_keeps_the_last_success(world: World) -> None:
     (world.folder / "there").mkdir()
     textfile = world.folder / "realize.prom"
     words = ["source", "there", "--metrics-textfile", textfile]
-    ends = ("local", "local")
+    ends = ("local", "realize", "local")
 
     world.realize(*words)
     first = samples(textfile.read_text(), LAST_SUCCESS)[ends]
@@ -70,6 +79,43 @@ def test_textfile_keeps_the_last_success(world: World) -> None:
     ]
 
 
+@needs("prometheus-node-exporter")
+def test_two_moves_on_one_page(world: World) -> None:
+    """
+    node_exporter serves the files of two moves between local places together.
+    """
+    folder = world.folder / "textfiles"
+    folder.mkdir()
+    (world.folder / "there").mkdir()
+    for number, name in enumerate(("camera", "scanner"), 1):
+        grow(world.folder / name, number)
+        world.realize(name, "there", "--metrics-textfile", folder / f"{name}.prom")
+    port = free_port()
+    exporter = subprocess.Popen(
+        [
+            find_program("prometheus-node-exporter"),
+            f"--web.listen-address=127.0.0.1:{port}",
+            "--collector.disable-defaults",
+            "--collector.textfile",
+            f"--collector.textfile.directory={folder}",
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_until_open(port)
+        page = get(port).body.decode()
+    finally:
+        exporter.terminate()
+        exporter.wait(PATIENCE)
+    assert samples(page, "node_textfile_scrape_error") == {(): 0}
+    moved = samples(page, "realize_move_bytes_total")
+    assert moved["local", "renamed", "camera", "local"] == 100
+    assert moved["local", "renamed", "scanner", "local"] == 200
+    names = {line.split("{")[0] for line in page.splitlines() if "camera" in line}
+    assert all(name.startswith(("realize_move_", "node_textfile_")) for name in names)
+
+
 def test_a_run_that_cannot_begin_tells_its_end(world: World) -> None:
     """
     However it ends: here, because there is nowhere to write receipts.
@@ -83,7 +129,7 @@ def test_a_run_that_cannot_begin_tells_its_end(world: World) -> None:
         status=2,
     )
     ended = samples(textfile.read_text(), "realize_move_exit_code")
-    assert ended == {("local", "local"): 2}
+    assert ended == {("local", "realize", "local"): 2}
 
 
 @pytest.mark.parametrize(
