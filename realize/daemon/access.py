@@ -5,6 +5,7 @@ Who may do what with which directory, as the configuration says at present.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -109,6 +110,18 @@ class Access:
         The directory with this id, which has been granted to somebody.
         """
         return self.directories[name]
+
+    def is_offered(self, name: str, directory: Any) -> bool:
+        """
+        Whether this id still stands for the same place as *directory*.
+
+        What else of its settings has changed counts for what is opened from now on.
+        """
+        now = self.directories.get(name)
+        if now is None:
+            return False
+        ours, theirs = now.settings, directory.settings
+        return (ours.path, ours.marker) == (theirs.path, theirs.marker)
 
     def may_control(self, peer: str) -> bool:
         """

@@ -13,7 +13,7 @@ that takes the place of another opens none before those of the other are closed.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, NoReturn, Protocol
+from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 from attrs import frozen
 from twisted.internet.defer import Deferred, DeferredList
@@ -22,7 +22,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
 from realize.delta.exchange import Sign, weight_of
-from realize.errors import BadRequest, NotAllowed
+from realize.errors import BadRequest, DirectoryGone, NotAllowed
 from realize.model import MAX_BATCH_BYTES
 from realize.observe.metrics import CommandMetrics
 from realize.observe.recorder import Party
@@ -84,18 +84,29 @@ class Service(Protocol):
         The directory with this id.
         """
 
+    def is_offered(self, name: str, directory: Directory) -> bool:
+        """
+        Whether this id still stands for the same place as when *directory* was got by
+        it.
+        """
+
 
 @frozen(eq=False)
 class _OpenSource:
-    directory: str
+    name: str
+    directory: Directory
     store: Source
 
 
 @frozen(eq=False)
 class _OpenDestination:
-    directory: str
+    name: str
+    directory: Directory
     store: Destination
     replace: bool
+
+
+Opened = TypeVar("Opened", _OpenSource, _OpenDestination)
 
 
 class Responders(Link):
@@ -137,21 +148,23 @@ class Responders(Link):
         self._require(directory, "take")
 
         async def begin() -> _OpenSource:
+            self._require(directory, "take")
             offered = self._service.directory(directory)
             asked = {} if settle is None else {"settle_ns": settle}
             store = await offered.open_source(below, party=self.party, **asked)
-            return _OpenSource(directory, store)
+            return _OpenSource(directory, offered, store)
 
         return await self._opened(begin)
 
     @commands.OpenDestination.responder
     async def open_destination(self, directory: str, below: bytes) -> Answer:
-        replace = self._require(directory, "put").replace
+        self._require(directory, "put")
 
         async def begin() -> _OpenDestination:
+            replace = self._require(directory, "put").replace
             offered = self._service.directory(directory)
             store = await offered.open_destination(below, replace, self.party)
-            return _OpenDestination(directory, store, replace)
+            return _OpenDestination(directory, offered, store, replace)
 
         return await self._opened(begin)
 
@@ -227,9 +240,7 @@ class Responders(Link):
         What is open, for people.
         """
         return [
-            Line(
-                f"{'take' if isinstance(each, _OpenSource) else 'put'} {each.directory}"
-            )
+            Line(f"{'take' if isinstance(each, _OpenSource) else 'put'} {each.name}")
             for each in self._open.values()
         ]
 
@@ -257,17 +268,25 @@ class Responders(Link):
         opened = self._open.get(number)
         if not isinstance(opened, _OpenSource):
             raise BadRequest(f"{number} is no open source")
-        self._require(opened.directory, "take")
-        return opened.store
+        self._require(opened.name, "take")
+        return self._still_offered(opened).store
 
     def _destination(self, number: int) -> Destination:
         opened = self._open.get(number)
         if not isinstance(opened, _OpenDestination):
             raise BadRequest(f"{number} is no open destination")
-        granted = self._require(opened.directory, "put")
+        granted = self._require(opened.name, "put")
         if opened.replace and not granted.replace:
-            self._deny(opened.directory, "replace")
-        return opened.store
+            self._deny(opened.name, "replace")
+        return self._still_offered(opened).store
+
+    def _still_offered(self, opened: Opened) -> Opened:
+        """
+        What is open, unless it is another place by now that is offered.
+        """
+        if not self._service.is_offered(opened.name, opened.directory):
+            raise DirectoryGone(f"{opened.name} is another directory by now")
+        return opened
 
     # -- both
 

@@ -119,3 +119,24 @@ def test_directories_that_go() -> None:
     assert ours.directory("inbox") is before["inbox"]
     assert ours.directory("outbox").settings.path == Path("/elsewhere")
     assert ours.granted("scanner") == {}
+
+
+def test_an_id_may_stand_for_another_place() -> None:
+    """
+    What was opened by it is not offered any more; other settings do not matter.
+    """
+    made = access()
+    before = made.directory("inbox")
+    assert made.is_offered("inbox", before)
+    changes: list[tuple[dict[str, Any], bool]] = [
+        ({"min_free": 1}, True),
+        ({"path": Path("/elsewhere")}, False),
+        ({"marker": ".mark"}, False),
+    ]
+    for change, offered in changes:
+        inbox = CONFIG.directories["inbox"]
+        changed = evolve(inbox, settings=evolve(inbox.settings, **change))
+        made.use(evolve(CONFIG, directories={**CONFIG.directories, "inbox": changed}))
+        assert made.is_offered("inbox", before) is offered
+    made.use(evolve(CONFIG, directories={}))
+    assert not made.is_offered("inbox", before)

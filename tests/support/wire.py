@@ -126,6 +126,12 @@ class MemoryService:
         """
         return self.directories[name]
 
+    def is_offered(self, name: str, directory: object) -> bool:
+        """
+        Whether this id still stands for it.
+        """
+        return self.directories.get(name) is directory
+
     def offer(
         self, name: str, peer: str = "laptop", disk: Disk | None = None, **rights: bool
     ) -> MemoryDirectory:

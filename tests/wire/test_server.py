@@ -267,6 +267,28 @@ class TestRights:
         }
         assert denied == expected[lost]
 
+    def test_another_directory(self, net):
+        """
+        What is open of a directory whose id stands for another place by now is shut.
+        """
+        directory = net.service.offer("inbox")
+        store_of(directory, QuickStore())
+        client = net.client()
+        connection = client.connection()
+        source = client.run(connection.open_source("inbox"))
+        destination = client.run(connection.open_destination("inbox"))
+        del net.service.directories["inbox"]
+        net.service.offer("inbox")
+        for asked in (
+            source.list(0),
+            source.read([Range(b"x", b"", 0, 0)]),
+            source.remove([Removal(b"x", b"", DIGEST)]),
+            destination.offer([Offer(b"x", 1)], []),
+            destination.finish([Finish(b"x", 0, DIGEST, 0, 0)]),
+        ):
+            with pytest.raises(DirectoryGone, match="another directory by now"):
+                client.run(asked)
+
     def test_more_rights(self, net):
         """
         A right that was added does not disturb.
