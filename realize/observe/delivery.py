@@ -55,7 +55,9 @@ class MoveSeries(Collector):
             if name not in families:
                 continue
             family = families[name]
-            samples = family.samples
+            samples = [
+                each for each in family.samples if not each.name.endswith("_created")
+            ]
             if name not in own:
                 # One at least: what a family had in an earlier run is replaced by name.
                 samples = [each for each in samples if each.value] or samples[:1]
