@@ -400,6 +400,9 @@ class Finish(Value, frozen=True):
     mtime_ns: Time
 
 
+#: What a file has beside its content that may not be kept.
+Attribute = Literal["permissions", "time"]
+
 #: How a file came to be final.
 How = Literal["written", "replaced", "present", "renamed"]
 
@@ -412,10 +415,12 @@ class Finished(Value, frozen=True, tag="finished"):
         ``present`` (no byte was written: it was there already) or ``renamed`` (moved
         inside one file system).
     :ivar version: as in :class:`Held`.
+    :ivar not_kept: what the file system there did not take over.
     """
 
     how: How
     version: Identity = b""
+    not_kept: Annotated[list[Attribute], msgspec.Meta(max_length=2)] = []
 
 
 #: ``now``: check, hide, check again, unlink.  ``hide``: only as far as hidden, so

@@ -10,7 +10,7 @@ from typing import Final
 from attrs import frozen
 
 from realize.cli.exits import Exit
-from realize.model import Notice, NoticeKind
+from realize.model import Attribute, Notice, NoticeKind
 from realize.move.outcome import Kind, Outcome, Totals
 from realize.paths import printable
 from realize.units import format_duration, format_rate, format_size
@@ -182,6 +182,8 @@ def summary(result: Result) -> Iterator[str]:
         yield f"  Stays at the source: {', '.join(others)}."
     if besides:
         yield f"  Among the files: {', '.join(besides)}."
+    if lacks := ", ".join(_not_kept(totals)):
+        yield f"  Not kept, since the file system there does not take them: {lacks}."
     if advice := _what_next(result):
         yield f"  {advice}"
 
@@ -222,6 +224,13 @@ def _how(result: Result) -> Iterator[str]:
     content, crossed = result.compressed
     if content:
         yield f"{format_size(content)} compressed to {format_size(crossed)} on the way"
+
+
+def _not_kept(totals: Totals) -> Iterator[str]:
+    names: dict[Attribute, str] = {"permissions": "permissions", "time": "times"}
+    for attribute, number in totals.not_kept.items():
+        if number:
+            yield f"{names[attribute]} of {count(number, 'file')}"
 
 
 def _were(number: int) -> str:

@@ -99,5 +99,8 @@ class Counting(IdleObserver):
         kinds = Counter(outcome.kind for outcome in outcomes)
         for kind, number in kinds.items():
             self.metrics.files.labels(*self.ends, kind).inc(number)
+        lacks = Counter(each for outcome in outcomes for each in outcome.not_kept)
+        for attribute, number in lacks.items():
+            self.metrics.not_kept.labels(*self.ends, attribute).inc(number)
         self.metrics.bytes.labels(*self.ends, "reused").inc(reused)
         self.metrics.bytes.labels(*self.ends, "renamed").inc(renamed)

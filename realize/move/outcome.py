@@ -9,7 +9,7 @@ from typing import Final, Literal, Protocol, get_args
 
 from attrs import define, field, frozen
 
-from realize.model import File, Notice, NoticeKind
+from realize.model import Attribute, File, Notice, NoticeKind
 from realize.move.names import Names
 from realize.move.selection import Selection
 
@@ -43,6 +43,7 @@ class Outcome:
     :ivar seconds: from the offer to the end.
     :ivar digest: BLAKE3 of the content, or empty where nobody read it.
     :ivar reused: bytes that the destination took from the file that it replaces.
+    :ivar not_kept: what the file system there did not take over.
     """
 
     path: bytes
@@ -57,6 +58,7 @@ class Outcome:
     seconds: float = 0.0
     digest: bytes = b""
     reused: int = 0
+    not_kept: Sequence[Attribute] = ()
 
 
 def _none_of_each_kind() -> dict[Kind, int]:
@@ -65,6 +67,10 @@ def _none_of_each_kind() -> dict[Kind, int]:
 
 def _none_of_each_notice() -> dict[NoticeKind, int]:
     return dict.fromkeys(get_args(NoticeKind), 0)
+
+
+def _none_of_each_attribute() -> dict[Attribute, int]:
+    return dict.fromkeys(get_args(Attribute), 0)
 
 
 @define
@@ -85,6 +91,7 @@ class Totals:
     :ivar kept: bytes that needed no sending because a partial had them.
     :ivar reused: bytes that needed no sending because a file that was replaced had
         them.
+    :ivar not_kept: files that arrived without an attribute, by attribute.
     """
 
     listed: int = 0
@@ -98,6 +105,7 @@ class Totals:
     sent: int = 0
     kept: int = 0
     reused: int = 0
+    not_kept: dict[Attribute, int] = field(factory=_none_of_each_attribute)
 
     @property
     def ended(self) -> int:

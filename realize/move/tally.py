@@ -222,6 +222,10 @@ class Tally:
                 if item.finished
             ]
         )
+        for item in items:
+            if item.finished:
+                for attribute in item.finished.not_kept:
+                    self.totals.not_kept[attribute] += 1
 
     def foreseen(self, items: Sequence[Item], kind: Kind, now: float) -> None:
         """
@@ -302,4 +306,5 @@ def _outcome(
         now - item.began,
         item.digest,
         item.reused,
+        item.finished.not_kept if item.finished else (),
     )

@@ -24,6 +24,9 @@ OUTCOMES: Final = (
 #: by a rename inside one file system.
 BYTES_BY: Final = ("sent", "reused", "renamed")
 
+#: What files may arrive without, as :data:`realize.model.Attribute` has them.
+ATTRIBUTES: Final = ("permissions", "time")
+
 #: The series that a run exports only if it succeeded.
 LAST_SUCCESS: Final = "realize_move_last_success_timestamp_seconds"
 
@@ -39,6 +42,7 @@ class MoveMetrics:
 
     :ivar files: by outcome.
     :ivar bytes: of content that arrived, by how.
+    :ivar not_kept: files that arrived without an attribute, by attribute.
     :ivar pending_files: listed and without an outcome; more may not be listed yet.
     :ivar pending_bytes: sizes of these.
     :ivar oldest_pending: seconds since 1970, when the oldest of these changed; 0 if
@@ -48,6 +52,7 @@ class MoveMetrics:
 
     files: Counter
     bytes: Counter
+    not_kept: Counter
     pending_files: Gauge
     pending_bytes: Gauge
     oldest_pending: Gauge
@@ -81,6 +86,12 @@ class MoveMetrics:
                 "Content that arrived in this run, without protocol overhead.",
                 "how",
             ),
+            not_kept=counter(
+                "realize_move_not_kept_total",
+                "Files that arrived without an attribute that the file system of the "
+                "destination did not take over.",
+                "attribute",
+            ),
             pending_files=gauge(
                 "realize_move_pending_files",
                 "Files listed that have no outcome yet; the listing is some thousands "
@@ -106,6 +117,8 @@ class MoveMetrics:
             metrics.files.labels(*ends, outcome)
         for how in BYTES_BY:
             metrics.bytes.labels(*ends, how)
+        for attribute in ATTRIBUTES:
+            metrics.not_kept.labels(*ends, attribute)
         for plain in (
             metrics.pending_files,
             metrics.pending_bytes,

@@ -26,6 +26,7 @@ from realize.errors import (
 )
 from realize.model import File
 from realize.paths import printable
+from realize.store.attributes import attempt, not_kept
 from realize.store.commit import Commits, Entry
 from realize.store.hidden import CANNOT_HIDE, HiddenDirectory, put_back, undo
 from realize.store.identity import Guard, matches_moved, version_of
@@ -128,9 +129,11 @@ class Adoption:
             )
         entry.how = "renamed"
         if stat.S_IMODE(status.st_mode) != entry.mode:
-            os.fchmod(fd, entry.mode)
+            attempt(lambda: os.fchmod(fd, entry.mode))
             self._commits.sync(fd, file.path)
-        entry.version = version_of(os.fstat(fd))
+        status = os.fstat(fd)
+        entry.not_kept = not_kept(status, entry.mode, file.mtime_ns)
+        entry.version = version_of(status)
 
     def _take_free_name(self, file: File, entry: Entry, old: int, new: int) -> None:
         name = entry.name

@@ -21,7 +21,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Final, TypeVar
 
-from attrs import define
+from attrs import define, field
 
 from realize.errors import (
     AlreadyExists,
@@ -29,15 +29,16 @@ from realize.errors import (
     PeerError,
     SyncFailed,
 )
-from realize.model import Failure, Finish, Finished, How
+from realize.model import Attribute, Failure, Finish, Finished, How
 from realize.paths import parent_of, printable
+from realize.store.attributes import attempt, not_kept
 from realize.store.identity import version_of
 from realize.store.names import Naming
 from realize.store.partial import Partial
 from realize.store.present import proven
 from realize.store.replaced import Replaced
 from realize.store.root import Root
-from realize.store.syscalls import UNSUPPORTED, start_writeback
+from realize.store.syscalls import UNSUPPORTED, flush, start_writeback
 from realize.store.together import WORTHWHILE, sync_together
 
 E = TypeVar("E", bound="Entry")
@@ -57,6 +58,7 @@ class Entry:
     :ivar directory: path of its directory.
     :ivar mode: permission bits it gets.
     :ivar how: how it came to be final; ``present`` until it was renamed.
+    :ivar not_kept: what the file system did not take over.
     :ivar error: why it is not.
     """
 
@@ -66,6 +68,7 @@ class Entry:
     mode: int
     how: How = "present"
     version: bytes = b""
+    not_kept: list[Attribute] = field(factory=list)
     error: PeerError | None = None
 
     @property
@@ -75,7 +78,7 @@ class Entry:
         """
         if self.error is not None:
             return Failure.of(self.error)
-        return Finished(self.how, self.version)
+        return Finished(self.how, self.version, self.not_kept)
 
 
 @define(eq=False, kw_only=True)
@@ -99,6 +102,7 @@ class Commits:
     :param replaced: takes the large ones that did.
     :param sync: ``fsync``, or in a test something that fails.
     :param together: :func:`~realize.store.together.sync_together`, or the same.
+    :param close: says what closing says, :func:`~realize.store.syscalls.flush`.
     """
 
     def __init__(
@@ -108,11 +112,13 @@ class Commits:
         replaced: Replaced,
         sync: Callable[[int], None] = os.fsync,
         together: Callable[[int, int], bool] = sync_together,
+        close: Callable[[int], None] = flush,
     ) -> None:
         self._root = root
         self._replace = replace
         self._fsync = sync
         self._together = together
+        self._close = close
         self._replaced = replaced
         #: Directories whose parents are durable.
         self._anchored: set[bytes] = set()
@@ -217,11 +223,22 @@ class Commits:
         for directory, entries in _by_directory(written).items():
             try:
                 with self._root.directory(directory) as fd:
+                    if self._root.filesystem(fd).cached:
+                        self._each(entries, self._close_written, "write")
                     naming = Naming(fd, self._replace, self._replaced)
                     self._each(entries, partial(self._rename_one, naming), "rename")
             except PeerError as error:
                 for entry in entries:
                     entry.error = error
+
+    def _close_written(self, entry: WrittenEntry) -> None:
+        """
+        Where bytes may wait to be written elsewhere, closing tells what became of them.
+        """
+        try:
+            self._close(entry.partial.fd)
+        except OSError as error:
+            raise self._sync_failed(entry.wanted.path, error) from None
 
     def _rename_one(self, naming: Naming, entry: WrittenEntry) -> None:
         written, path = entry.partial, entry.wanted.path
@@ -229,6 +246,14 @@ class Commits:
         status = found.status
         if not found.certain:
             status = self._prove(naming.directory, entry)
+        entry.not_kept = not_kept(status, entry.mode, entry.wanted.mtime_ns)
+        if "permissions" in entry.not_kept:
+            # Somebody who took the partial for abandoned may have changed them.
+            attempt(lambda: os.fchmod(written.fd, entry.mode))
+            status = os.fstat(written.fd)
+            entry.not_kept = not_kept(status, entry.mode, entry.wanted.mtime_ns)
+            if "permissions" not in entry.not_kept:
+                self.sync(written.fd, path)
         entry.version = version_of(status)
 
     def _prove(self, directory: int, entry: Entry) -> os.stat_result:
@@ -342,8 +367,8 @@ def _verify(entry: WrittenEntry) -> None:
         raise DigestMismatch(
             f"{printable(wanted.path)}: what was written is not what was read"
         )
-    os.fchmod(written.fd, entry.mode)
-    os.utime(written.fd, ns=(time.time_ns(), wanted.mtime_ns))
+    attempt(lambda: os.fchmod(written.fd, entry.mode))
+    attempt(lambda: os.utime(written.fd, ns=(time.time_ns(), wanted.mtime_ns)))
 
 
 def _start_writeback(entry: WrittenEntry) -> None:

@@ -18,6 +18,7 @@ from realize.paths import (
     parent_of,
     printable,
 )
+from realize.store.attributes import attempt
 from realize.store.commit import Commits
 from realize.store.incoming import Incoming, IncomingFiles
 from realize.store.kept import DirectoriesInTurn
@@ -139,7 +140,7 @@ class Offers:
         with self._root.directory(path) as made:
             # A set-group-id bit that came from the directory above stays.
             inherited = os.fstat(made).st_mode & stat.S_ISGID
-            os.fchmod(made, mode | inherited)
+            attempt(lambda: os.fchmod(made, mode | inherited))
 
     def _take(
         self,

@@ -38,6 +38,7 @@ from realize.errors import (
 )
 from realize.model import Place
 from realize.paths import RelativePath, is_reserved, join, parent_of, printable
+from realize.store.attributes import attempt
 from realize.store.filesystem import FileSystem
 from realize.store.kept import DirectoriesInTurn, DirectoryUse, KeptDirectories
 
@@ -449,7 +450,7 @@ class Root:
             raise disk_error(error, self.below, "create it") from None
         fd = self._open_one(parent, name, self.below)
         try:
-            os.fchmod(fd, mode)
+            attempt(lambda: os.fchmod(fd, mode))
         except OSError as error:
             os.close(fd)
             raise disk_error(error, self.below, "set its permissions") from None

@@ -166,6 +166,16 @@ def any_resident(address: int, length: int) -> bool:
     return any(byte & 1 for byte in pages.raw)
 
 
+def flush(fd: int) -> None:
+    """
+    What closing a descriptor would say: some file systems tell only then that bytes
+    could not be written.  It stays open.
+
+    :raises OSError: some were not.
+    """
+    os.close(os.dup(fd))
+
+
 def share_blocks(
     from_fd: int, from_offset: int, fd: int, offset: int, count: int
 ) -> None:

@@ -62,6 +62,18 @@ def test_all_moved() -> None:
     )
 
 
+def test_what_was_not_kept() -> None:
+    """
+    Files that arrived without something are counted by what that is.
+    """
+    made = totals(moved=3)
+    made.not_kept.update(permissions=1, time=2)
+    assert result(made).splitlines()[1] == (
+        "  Not kept, since the file system there does not take them:"
+        " permissions of 1 file, times of 2 files."
+    )
+
+
 def test_nothing_to_move() -> None:
     """
     An empty source is told as such.

@@ -9,10 +9,10 @@ from typing import get_args
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from realize.model import File, Notice
+from realize.model import Attribute, File, Notice
 from realize.move.counting import Counting
 from realize.move.outcome import Kind, Outcome
-from realize.observe.move_metrics import LAST_SUCCESS, OUTCOMES, MoveMetrics
+from realize.observe.move_metrics import ATTRIBUTES, LAST_SUCCESS, OUTCOMES, MoveMetrics
 
 ENDS = ("local", "archive:inbox")
 LABELS = {"source": "local", "destination": "archive:inbox"}
@@ -60,6 +60,24 @@ def test_outcomes_are_those_of_the_mover() -> None:
     The labels are written down twice, since metrics lie below the mover.
     """
     assert get_args(Kind) == OUTCOMES
+
+
+def test_attributes_are_those_of_the_stores() -> None:
+    """
+    The same.
+    """
+    assert get_args(Attribute) == ATTRIBUTES
+
+
+def test_what_was_not_kept(counting: Counting, registry: CollectorRegistry) -> None:
+    """
+    By attribute.
+    """
+    for lacks in (["permissions"], ["permissions", "time"], []):
+        counting.ended([Outcome(b"a", 1, 0, "moved", not_kept=lacks)])
+    name = "realize_move_not_kept_total"
+    assert value(registry, name, attribute="permissions") == 2
+    assert value(registry, name, attribute="time") == 1
 
 
 def test_pending(counting: Counting, registry: CollectorRegistry) -> None:

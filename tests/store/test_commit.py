@@ -16,10 +16,16 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from attrs import evolve
 from blake3 import blake3
 
 from realize.model import Finished, Offer, Piece
 from realize.paths import is_partial
+from realize.store.commit import Commits, WrittenEntry
+from realize.store.filesystem import FileSystem
+from realize.store.partial import Partial
+from realize.store.replaced import Replaced
+from realize.store.root import Root
 from realize.store.together import WORTHWHILE
 from tests.support.putting import MTIME_NS, Putting, codes, contents, finish_of
 from tests.support.requirements import needs
@@ -544,3 +550,45 @@ def test_result_without_a_directory(putting, tree):
     assert codes(results) == ["NO_SUCH_FILE", "Finished"]
     assert isinstance(results[1], Finished)
     assert contents(tree)["here/x"] == b"1"
+
+
+class Cached(Root):
+    """
+    On a file system whose bytes may wait to be written elsewhere.
+    """
+
+    def filesystem(self, directory: int) -> FileSystem:
+        """
+        As one on another host.
+        """
+        return evolve(super().filesystem(directory), cached=True)
+
+
+@pytest.mark.parametrize("number", [0, errno.EIO, errno.EDQUOT])
+def test_what_closing_says_counts(tree, number):
+    """
+    Before there is a name: some file systems tell only then what they could not write.
+    """
+    asked = []
+
+    def close(fd: int) -> None:
+        asked.append(os.readlink(f"/proc/self/fd/{fd}"))
+        if number:
+            raise OSError(number, os.strerror(number))
+
+    root = Cached.open(tree, name="there")
+    commits = Commits(root, True, Replaced(), close=close)
+    with root.directory(b"") as directory:
+        partial = Partial.begin(directory, b".x.realize-part")
+    partial.write(0, memoryview(b"content"))
+    entry = WrittenEntry(finish_of(b"x", b"content"), b"", b"x", 0o640, partial=partial)
+    commits.commit([entry])
+    assert asked == [f"{tree}/.x.realize-part"]
+    if number:
+        assert codes([entry.result]) == ["SYNC_FAILED"]
+        assert os.strerror(number) in str(entry.error)
+        assert contents(tree) == {}
+    else:
+        assert codes([entry.result]) == ["Finished"]
+        assert contents(tree) == {"x": b"content"}
+    root.close()

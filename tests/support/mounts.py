@@ -26,7 +26,7 @@ def _run(program: str, *arguments: str | Path) -> None:
     subprocess.run([found, *arguments], check=True, stdout=subprocess.DEVNULL)
 
 
-def _mount(kind: str, below: Path, place: Path) -> None:
+def _mount(kind: str, below: Path, place: Path, options: tuple[str, ...]) -> None:
     if kind in _IMAGES:
         image = below / "image"
         with image.open("wb") as file:
@@ -36,7 +36,7 @@ def _mount(kind: str, below: Path, place: Path) -> None:
     elif kind == "tmpfs":
         _run("mount", "-t", "tmpfs", "tmpfs", place)
     elif kind == "bindfs":
-        _run("bindfs", below / "real", place)
+        _run("bindfs", *options, below / "real", place)
     else:
         for name in ("upper", "work"):
             (below / name).mkdir()
@@ -45,7 +45,7 @@ def _mount(kind: str, below: Path, place: Path) -> None:
 
 
 @contextmanager
-def mounted(kind: str, below: Path) -> Iterator[Path]:
+def mounted(kind: str, below: Path, *options: str) -> Iterator[Path]:
     """
     A file system of its own, for the length of a ``with`` block.
 
@@ -53,12 +53,13 @@ def mounted(kind: str, below: Path) -> Iterator[Path]:
         ``tmpfs``; or a view of the directory ``real`` in *below*: ``bindfs``,
         ``overlay`` (its lower layer).
     :param below: a directory, for images and layers and the mount, ``mnt``.
+    :param options: for bindfs.
     :returns: where it is mounted.
     """
     place = below / "mnt"
     for each in (place, below / "real"):
         each.mkdir()
-    _mount(kind, below, place)
+    _mount(kind, below, place, options)
     try:
         yield place
     finally:
