@@ -111,7 +111,9 @@ class Metering:
     def _make_pusher(self, url: str) -> Pusher | None:
         options = self._options
         try:
-            gateway = Gateway.parse(url, options.job, options.instance_name)
+            gateway = Gateway.parse(
+                url, options.job, options.instance_name, self._end_labels
+            )
         except ValueError as error:
             raise ConfigError(f"--metrics-pushgateway: {error}") from None
         if not self._delivers:
@@ -120,6 +122,10 @@ class Metering:
         return Pusher(
             gateway, delivered(self._registry, counted=True), agent, self._reactor
         )
+
+    @property
+    def _end_labels(self) -> dict[str, str]:
+        return dict(zip(("source", "destination"), self._ends, strict=True))
 
     def start(self) -> None:
         """
@@ -250,8 +256,7 @@ class Metering:
 
     def _earlier_success(self) -> float | None:
         path = self._options.textfile or ""
-        labels = dict(zip(("source", "destination"), self._ends, strict=True))
-        return last_value(path, LAST_SUCCESS, labels | _labels_in(path))
+        return last_value(path, LAST_SUCCESS, self._end_labels | _labels_in(path))
 
     async def _write(self) -> str:
         path = self._options.textfile

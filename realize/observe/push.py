@@ -2,13 +2,16 @@
 Metrics of a program that may be gone before anybody asks: pushed to a Pushgateway.
 
 What is pushed is *added* to its group (POST), so that series a run does not export
-keep the value of the run before: a failed run never erases the last success.
+keep the value of the run before: a failed run never erases the last success.  But a
+series that it does export takes the place of all of that name in the group, whatever
+their labels; so a group is of one pair of ends, and moves of others keep theirs.
 https://github.com/prometheus/pushgateway#api describes the interface.
 """
 
 from __future__ import annotations
 
 from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
@@ -52,10 +55,13 @@ class Gateway:
     authorization: bytes = field(repr=False)
 
     @classmethod
-    def parse(cls, url: str, job: str, instance: str) -> Gateway:
+    def parse(
+        cls, url: str, job: str, instance: str, labels: Mapping[str, str]
+    ) -> Gateway:
         """
         :param url: of the gateway, ``http://`` or ``https://``, perhaps with
             ``USER:PASSWORD@``.
+        :param labels: that tell the group from others of this job and instance.
         :raises ValueError: *url* is no such thing; the text has no credentials.
         """
         try:
@@ -70,7 +76,8 @@ class Gateway:
         if not job:
             raise ValueError("the job needs a name")
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-        group = f"/metrics/{_label('job', job)}/{_label('instance', instance)}"
+        key = {"job": job, "instance": instance, **labels}
+        group = "/metrics/" + "/".join(_label(*each) for each in key.items())
         path = parts.path.rstrip("/") + group
         shown = urlunsplit((parts.scheme, host + port, path, "", ""))
         authorization = b""

@@ -88,6 +88,44 @@ def test_the_gateway_keeps_the_last_success(world: World, pushgateway: int) -> N
 
 
 @needs("prometheus-pushgateway")
+@pytest.mark.daemons
+def test_moves_do_not_undo_each_others_success(world: World, pushgateway: int) -> None:
+    """
+    Those of one host, with nothing said about groups: each pair of ends has its own
+    last success and exit code, whoever pushes later.
+    """
+
+    def move(destination: str, status: int = 0) -> None:
+        grow(world.folder / "source", 1)
+        world.realize(
+            *("source", destination, "--metrics-pushgateway"),
+            f"http://127.0.0.1:{pushgateway}",
+            status=status,
+        )
+
+    def told(name: str) -> dict[str, float]:
+        text = get(pushgateway).body.decode()
+        # The first of its labels, by their names, is "destination".
+        return {labels[0]: value for labels, value in samples(text, name).items()}
+
+    (world.folder / "there").mkdir()
+    for destination in ("nas:inbox", "box:inbox", "there"):
+        move(destination)
+    before = told(LAST_SUCCESS)
+    assert set(before) == {"nas:inbox", "box:inbox", "local"}
+    (world.nas.directory("inbox") / "f0").unlink()
+    (world.nas.directory("inbox") / "f0").mkdir()
+    move("nas:inbox", status=1)
+    move("box:inbox")
+    after = told(LAST_SUCCESS)
+    assert after["nas:inbox"] == before["nas:inbox"]
+    assert after["local"] == before["local"]
+    assert after["box:inbox"] > before["box:inbox"]
+    codes = told("realize_move_exit_code")
+    assert codes == {"nas:inbox": 1, "box:inbox": 0, "local": 0}
+
+
+@needs("prometheus-pushgateway")
 def test_a_long_run_is_seen_on_the_way(world: World, pushgateway: int) -> None:
     """
     Pushed while it runs, without an end; killed, it leaves the last success.
