@@ -232,6 +232,7 @@ class LocalDirectory:
         name = RelativePath.parse(path).name
         root = self._open_root(parent_of(path))
         try:
+            root.path(name)
             with root.directory(b"") as directory:
                 status = os.stat(name, dir_fd=directory, follow_symlinks=False)
         except OSError as error:

@@ -48,6 +48,38 @@ def paths(store):
     return sorted(file.path for file in result_of(store.list(0)).files)
 
 
+@pytest.mark.parametrize(
+    "below",
+    [
+        b".a.realize-part",
+        b"sub/.a.realize-part",
+        b".realize-moved-0123456789abcdef",
+        b".realize-moved-0123456789abcdef/a",
+        b"sub/.realize-moved-0123456789abcdef/a",
+        b".mounted",
+    ],
+)
+@pytest.mark.parametrize("there", [True, False])
+def test_names_of_its_own_are_not_opened(tree, make, below, there):
+    """
+    Neither as what is below the directory nor as its single file, to take from as to
+    put into; and whether they are there is not told.
+    """
+    (tree / ".mounted").touch()
+    path = tree / os.fsdecode(below)
+    if there and below != b".mounted":
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"unfinished")
+    else:
+        (tree / "sub").mkdir()
+    before = descriptors()
+    directory = make(tree, marker=".mounted")
+    for opening in (directory.open_source, directory.open_destination):
+        with pytest.raises(UnsafePath, match="unfinished work|marks the directory"):
+            result_of(opening(below))
+    assert descriptors() == before
+
+
 def test_check(tree, make):
     """
     It is there, with its marker if it has one; nothing stays open.
