@@ -53,7 +53,7 @@ def writeback_ns(settings: Path = Path("/proc/sys/vm")) -> int:
     seconds = _SLACK
     for name, usual in _WRITEBACK.items():
         try:
-            seconds += int((settings / name).read_text("ascii")) / 100
+            seconds += int((settings / name).read_bytes()) / 100
         except (OSError, ValueError):
             seconds += usual
     return round(seconds * 1e9)
