@@ -75,7 +75,7 @@ def test_names_of_its_own_are_not_opened(tree, make, below, there):
     before = descriptors()
     directory = make(tree, marker=".mounted")
     for opening in (directory.open_source, directory.open_destination):
-        with pytest.raises(UnsafePath, match="unfinished work|marks the directory"):
+        with pytest.raises(UnsafePath, match=r"unfinished work|marks the directory"):
             result_of(opening(below))
     assert descriptors() == before
 
