@@ -13,6 +13,8 @@ of it.  What holds for all of them:
 - A peer's share is divided among its sessions in the same way.
 - A session may hold :attr:`Resource.least`, as long as anything is left at all: it gets
   on, however slowly.
+- Of what is :attr:`Resource.lent`, who is alone may have all: it is asked back when
+  somebody else comes.
 - A reserve is nobody's: accepting, answering for the status, and stopping need it.
 
 Whoever gets nothing is told :class:`~realize.errors.OverShare`, and asks again.  What
@@ -26,11 +28,11 @@ from __future__ import annotations
 import resource
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from typing import Final
 from weakref import WeakSet
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from realize.errors import OverShare
 
@@ -45,11 +47,15 @@ _RESERVED_PART: Final = 16
 #: What is counted where there is no limit.
 _MOST_DESCRIPTORS: Final = 2**20
 
-#: Bytes of memory that files may take which were offered and are not finished.
-OFFERED_BYTES: Final = 48 * 1024 * 1024
+#: Bytes of memory for what peers have begun: names of files that were offered and are
+#: not finished, digests of what is being compared.
+MEMORY: Final = 48 * 1024 * 1024
 
 #: Seconds from one time that others are asked to give back to the next.
 ASK_BACK: Final = 1.0
+
+#: Seconds for which somebody who got nothing counts as asking.
+ASKING: Final = 60.0
 
 
 def raise_descriptor_limit() -> int:
@@ -86,10 +92,12 @@ class Resource:
     """
     One thing of which the process has so much.
 
-    :ivar name: for metrics and messages.
-    :ivar total: what all may hold together; may be changed at any time.
-    :ivar least: what a session may hold whatever others do.
+    :ivar name: for metrics.
     :ivar what: of what there is too little, for people.
+    :ivar total: what all may hold together; may change at any time.
+    :ivar least: what a session may hold whatever others do.
+    :ivar part: as :data:`PART`, of a peer.
+    :ivar lent: whether one may hold all of it while nobody else asks.
     :ivar seconds: a clock that never steps.
     """
 
@@ -97,10 +105,14 @@ class Resource:
     what: str
     total: int
     least: int = 1
+    part: int = PART
+    lent: bool = False
     seconds: Callable[[], float] = time.monotonic
     _held: int = 0
     _peers: dict[str, _Share] = field(factory=dict)
     _refused: dict[str, int] = field(factory=dict)
+    #: When a session of a peer last got nothing.
+    _asked: dict[tuple[str, str], float] = field(factory=dict)
     _asked_back: float = float("-inf")
     _accounts: WeakSet[Account] = field(factory=WeakSet)
     _lock: threading.Lock = field(factory=threading.Lock)
@@ -137,30 +149,47 @@ class Resource:
         Somewhere to hold some of it, for a session of a peer.
 
         :param ask_back: called when others get nothing: gives back what was not used
-            for long.  In any thread, with no lock held, so that it has to lock itself.
+            for long.  In any thread, which may hold locks: it waits for none.
         """
         account = Account(self, peer, session, ask_back)
         with self._lock:
             self._accounts.add(account)
         return account
 
-    def _take(self, account: Account, wanted: int) -> int:
+    def _room(self, account: Account) -> int:
         """
-        As much of *wanted* as *account* may have now.
+        What *account* may take now; less than nothing if it holds too much.
         """
-        with self._lock:
-            peer = self._peers.setdefault(account.peer, _Share())
-            session = peer.sessions.setdefault(account.session, _Share())
-            of_peer = (self.total - self._held + peer.held) * PART // (PART + 1)
-            share = (of_peer - peer.held + session.held) * PART // (PART + 1)
-            room = max(share, self.least) - session.held
-            got = max(0, min(wanted, room, self.total - self._held))
-            self._change(account, peer, session, got)
-            return got
+        left = self.total - self._held
+        if self.lent and not self._others_ask(account):
+            return left
+        peer = self._peers.get(account.peer, _Share())
+        session = peer.sessions.get(account.session, _Share())
+        of_peer = (left + peer.held) * self.part // (self.part + 1)
+        share = (of_peer - peer.held + session.held) * PART // (PART + 1)
+        return min(max(share, self.least) - session.held, left)
 
-    def _change(
-        self, account: Account, peer: _Share, session: _Share, count: int
-    ) -> None:
+    def _others_ask(self, account: Account) -> bool:
+        now = self.seconds()
+        late = [who for who, when in self._asked.items() if now - when > ASKING]
+        for who in late:
+            del self._asked[who]
+        return any(who != (account.peer, account.session) for who in self._asked)
+
+    def _take(self, account: Account, count: int) -> bool:
+        with self._lock:
+            if count > 0 and self._room(account) < count:
+                return False
+            self._change(account, count)
+            return True
+
+    def _give(self, account: Account, count: int) -> None:
+        with self._lock:
+            self._change(account, -min(count, account.held))
+
+    def _change(self, account: Account, count: int) -> None:
+        peer = self._peers.setdefault(account.peer, _Share())
+        session = peer.sessions.setdefault(account.session, _Share())
         self._held += count
         peer.held += count
         session.held += count
@@ -170,26 +199,28 @@ class Resource:
         if not peer.sessions:
             del self._peers[account.peer]
 
-    def _give(self, account: Account, count: int) -> None:
+    def _surplus(self, account: Account) -> int:
         with self._lock:
-            peer = self._peers.setdefault(account.peer, _Share())
-            session = peer.sessions.setdefault(account.session, _Share())
-            self._change(account, peer, session, -min(count, account.held))
+            return max(0, -self._room(account))
 
-    def _refuse(self, account: Account) -> None:
+    def _ask(self, account: Account) -> None:
         """
-        *account* got nothing: count that, and have others give back what lies idle.
+        *account* got nothing: have others give back what lies idle.
         """
         with self._lock:
-            self._refused[account.peer] = self._refused.get(account.peer, 0) + 1
             now = self.seconds()
+            self._asked[account.peer, account.session] = now
             if now - self._asked_back < ASK_BACK:
                 return
             self._asked_back = now
-            others = list(self._accounts)
-        for other in others:
-            if other.ask_back is not None:
-                other.ask_back()
+            accounts = list(self._accounts)
+        for each in accounts:
+            if each.ask_back is not None:
+                each.ask_back()
+
+    def _refuse(self, account: Account) -> None:
+        with self._lock:
+            self._refused[account.peer] = self._refused.get(account.peer, 0) + 1
 
 
 @define(eq=False)
@@ -197,12 +228,13 @@ class Account:
     """
     What one store, or connection, holds of a resource.
 
+    :ivar resource: of what.
     :ivar peer: whose it is.
     :ivar session: of that peer.
     :ivar ask_back: as of :meth:`Resource.account`.
     """
 
-    _resource: Resource
+    resource: Resource
     peer: str
     session: str
     ask_back: Callable[[], object] | None = None
@@ -215,18 +247,20 @@ class Account:
         """
         return self._held
 
+    @property
+    def surplus(self) -> int:
+        """
+        How much of it is more than a fair share, now that others ask.
+        """
+        return self.resource._surplus(self)
+
     def try_take(self, count: int = 1) -> bool:
         """
         Hold *count* more, or nothing.
 
         :returns: whether it does.
         """
-        got = self._resource._take(self, count)
-        if got == count:
-            return True
-        if got:
-            self.give(got)
-        return False
+        return self.resource._take(self, count)
 
     def take(self, what: str, count: int = 1) -> None:
         """
@@ -235,17 +269,20 @@ class Account:
         :param what: for whom, as messages begin; a path, for one.
         :raises OverShare: that would be more than a fair share, for now.
         """
-        if not self.try_take(count):
-            self._resource._refuse(self)
-            raise OverShare(
-                f"{what}: waits for {self._resource.what}, which others hold"
-            )
+        if self.try_take(count):
+            return
+        self.resource._ask(self)
+        if self.try_take(count):
+            return
+        self.resource._refuse(self)
+        missing = self.resource.what
+        raise OverShare(f"{what}: has to wait for {missing}, which others hold")
 
     def give(self, count: int = 1) -> None:
         """
         Hold *count* less; never less than nothing.
         """
-        self._resource._give(self, count)
+        self.resource._give(self, count)
 
     def close(self) -> None:
         """
@@ -268,24 +305,48 @@ def _descriptors() -> Resource:
     )
 
 
-def _offers() -> Resource:
-    return Resource("offers", "memory", OFFERED_BYTES, least=16 * 1024)
+def _memory() -> Resource:
+    return Resource("memory", "memory", MEMORY, least=16 * 1024)
 
 
-@frozen(eq=False)
+@define(eq=False)
 class Accounts:
     """
     All that the process has once.
 
     :ivar descriptors: of files and directories that a peer's requests keep open.
-    :ivar offers: bytes of memory for files that were offered and are not finished.
+    :ivar memory: bytes for what peers have begun, as :data:`MEMORY`.
     """
 
     descriptors: Resource = field(factory=_descriptors)
-    offers: Resource = field(factory=_offers)
+    memory: Resource = field(factory=_memory)
+    _spaces: dict[int, Resource] = field(factory=dict)
+    _lock: threading.Lock = field(factory=threading.Lock)
 
-    def __iter__(self) -> Iterable[Resource]:
+    def space(self, device: int) -> Resource:
         """
-        Each resource.
+        Bytes of a file system that are set aside for files; its total is what is free.
+
+        :param device: number of the file system.
         """
-        return iter((self.descriptors, self.offers))
+        with self._lock:
+            if device not in self._spaces:
+                self._spaces[device] = new_space()
+            return self._spaces[device]
+
+    def __iter__(self) -> Iterator[Resource]:
+        """
+        Each resource.  There is one of space for each file system.
+        """
+        yield self.descriptors
+        yield self.memory
+        with self._lock:
+            spaces = list(self._spaces.values())
+        yield from spaces
+
+
+def new_space() -> Resource:
+    """
+    Room on a file system of which nothing is known yet.
+    """
+    return Resource("space", "room on the disk", 0, least=0, part=1, lent=True)

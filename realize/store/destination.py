@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from realize.accounts import Account, unlimited
 from realize.config import DirectorySettings
 from realize.delta.exchange import Patch, Sign, Signed
 from realize.errors import (
@@ -71,6 +72,7 @@ class LocalDestination:
     :param sync: ``fsync``, or in a test something that fails.
     :param together: :func:`~realize.store.together.sync_together`, or the same.
     :param max_open: most files under construction at once.
+    :param memory: holds what offered files take; by default, without limit.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class LocalDestination:
         sync: Callable[[int], None] = os.fsync,
         together: Callable[[int, int], bool] = sync_together,
         max_open: int = MAX_OPEN,
+        memory: Account | None = None,
     ) -> None:
         self._root = root
         self._work = work
@@ -95,7 +98,9 @@ class LocalDestination:
         self._recorder = recorder
         self._replaced = ledger.replaced
         self._commits = Commits(root, replace, self._replaced, sync, together)
-        self._files = IncomingFiles(ledger, self._free, max_open, root.hold)
+        self._files = IncomingFiles(
+            ledger, self._free, max_open, root.hold, memory or unlimited("memory")
+        )
         self._writer = Writer(root, self._files, self._commits, replace, recorder)
         self._signer = Signer(opening_present(root), digests=False)
         self._offers = Offers(

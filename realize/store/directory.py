@@ -25,6 +25,7 @@ from realize.observe.events import (
 )
 from realize.observe.recorder import LOCAL, Party, Recorder, Records
 from realize.paths import RelativePath, parent_of, printable
+from realize.store.replaced import Replaced
 from realize.store.root import Root, disk_error
 from realize.store.source import Lack, LocalSource
 from realize.store.space import SpaceLedger
@@ -75,7 +76,7 @@ class LocalDirectory:
         self.records = records or Records.unseen(name)
         self.settings = settings
         self._pool = WorkPool(reactor, threads, name)
-        self._ledger = SpaceLedger(settings.min_free)
+        self._replaced = Replaced()
         self._stores: WeakSet[LocalSource | LocalDestination] = WeakSet()
         self._warned: set[Lack] = set()
 
@@ -148,15 +149,22 @@ class LocalDirectory:
         """
         from realize.store.destination import LocalDestination
 
-        root = await self._pool.run(self._open_root, below, party)
+        root, device = await self._pool.run(self._open_destination_root, below, party)
+        accounts, who = self._accounts, (party.peer, party.session)
+        ledger = SpaceLedger(
+            self.settings.min_free,
+            accounts.space(device).account(*who),
+            self._replaced,
+        )
         store = LocalDestination(
             root,
             WorkQueue(self._pool),
-            self._ledger,
+            ledger,
             self.settings,
             replace,
             self._name_of(below),
             self._recorder(party, below),
+            memory=accounts.memory.account(*who),
         )
         self._stores.add(store)
         return store
@@ -212,6 +220,13 @@ class LocalDirectory:
             descriptors=descriptors,
             surprised=self._surprised_from_thread,
         )
+
+    def _open_destination_root(self, below: bytes, party: Party) -> tuple[Root, int]:
+        """
+        :returns: the root, and the number of its file system.
+        """
+        root = self._open_root(below, party)
+        return root, root.device
 
     def _open_source_root(self, below: bytes, party: Party) -> tuple[Root, bytes]:
         """

@@ -10,6 +10,7 @@ operation works on it.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -17,7 +18,7 @@ from typing import Final
 from attrs import define
 
 from realize.accounts import Account
-from realize.errors import OverShare
+from realize.errors import BadRequest, OverShare, PeerError
 from realize.model import Failure
 from realize.paths import RelativePath, parent_of, printable
 from realize.store.partial import Partial, partial_name
@@ -26,6 +27,12 @@ from realize.store.space import SpaceLedger
 #: Most files that are remembered as offered; many times what a mover has between
 #: offer and end.  Of those that could not be read or sent nothing more is heard.
 MAX_OFFERED: Final = 65_536
+
+#: Seconds for which nothing has to happen to a file that others may have its room.
+LAPSE: Final = 180.0
+
+#: Bytes of memory that a file takes beside its path and that of its directory.
+_WEIGHT: Final = 900
 
 
 @define(eq=False)
@@ -42,6 +49,7 @@ class Incoming:
     :ivar partial: open, once writing began.
     :ivar failure: what every further piece is answered, until it is offered again.
     :ivar busy: an operation works on it.
+    :ivar used: when one last did, in seconds.
     """
 
     path: bytes
@@ -55,6 +63,7 @@ class Incoming:
     partial: Partial | None = None
     failure: Failure | None = None
     busy: bool = False
+    used: float = 0.0
 
     @classmethod
     def of(cls, path: RelativePath, size: int) -> Incoming:
@@ -62,6 +71,13 @@ class Incoming:
         A file that nothing is known of yet.
         """
         return cls(path.raw, path.name, size, parent_of(path.raw))
+
+    @property
+    def weight(self) -> int:
+        """
+        Bytes of memory that it takes, about.
+        """
+        return _WEIGHT + 2 * len(self.path)
 
     @property
     def partial_name(self) -> bytes:
@@ -79,6 +95,8 @@ class IncomingFiles:
     :ivar free: asks the file system for its free bytes.
     :param max_open: most partials open at once.
     :param hold: takes a descriptor, as :meth:`realize.store.root.Root.hold`.
+    :param memory: holds what files take that were offered.
+    :param seconds: a clock that never steps.
     """
 
     def __init__(
@@ -87,8 +105,14 @@ class IncomingFiles:
         free: Callable[[], int],
         max_open: int,
         hold: Callable[[str], Account],
+        memory: Account,
+        seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         self._hold = hold
+        self._memory = memory
+        self._seconds = seconds
+        self._lapsed = False
+        memory.ask_back = ledger.account.ask_back = self.give_back
         self._ledger = ledger
         self.free = free
         self._max_open = max_open
@@ -112,10 +136,14 @@ class IncomingFiles:
 
         Where there are too many, the one that was offered longest ago, and not begun,
         is forgotten.
+
+        :raises OverShare: there is no memory for it now.
         """
         with self._lock:
-            self._files.pop(file.path, None)
+            if self._files.pop(file.path, None) is None:
+                self._memory.take(printable(file.path), file.weight)
             self._files[file.path] = file
+            file.used = self._seconds()
             if len(self._files) > MAX_OFFERED:
                 for each in self._files.values():
                     if each.partial is None and not each.busy:
@@ -139,8 +167,9 @@ class IncomingFiles:
         try:
             yield
         finally:
+            now = self._seconds()
             for file in files:
-                file.busy = False
+                file.busy, file.used = False, now
 
     def promise(self, file: Incoming, stored: int, free: int | None = None) -> None:
         """
@@ -225,6 +254,45 @@ class IncomingFiles:
         if file is not None:
             self.close(file)
             self._ledger.release(file.promised)
+            self._memory.give(file.weight)
+
+    def missing(self, path: bytes) -> PeerError:
+        """
+        Why a file cannot be written that is not among these.
+        """
+        if self._lapsed:
+            return OverShare(
+                f"{printable(path)}: nothing was written of it for so long that others "
+                "were given its room; offer it again"
+            )
+        return BadRequest(f"{printable(path)}: written without being offered")
+
+    def give_back(self) -> None:
+        """
+        Others get nothing: forget files that nobody went on with for :data:`LAPSE`
+        seconds, and promise no more room to those that were not begun than is fair.
+
+        Called from threads of others, which may hold locks of theirs.
+        """
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            late = self._seconds() - LAPSE
+            idle = [file for file in self._files.values() if not file.busy]
+            for file in idle:
+                if file.used <= late:
+                    self._lapsed = True
+                    self.forget(file.path)
+            surplus = self._ledger.account.surplus
+            for file in reversed(idle):
+                if surplus <= 0:
+                    break
+                if file.partial is None:
+                    surplus -= file.promised
+                    self._ledger.release(file.promised)
+                    file.promised = 0
+        finally:
+            self._lock.release()
 
     def forget_all(self) -> None:
         """

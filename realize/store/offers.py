@@ -158,6 +158,7 @@ class Offers:
             present, partial = self._look(file, directories)
         file.size = offer.size
         file.failure = None
+        self._files.announce(file)
         file.leftover = file.partial is None and partial > 0
         file.kept_out = self._kept_out(file.path, present)
         if not _may_be_it(present, offer.size):
@@ -170,7 +171,7 @@ class Offers:
         else:
             # Probably there already, it needs no space now: the disk may be full.
             file.holes = min(offer.holes, offer.size)
-        self._files.announce(file)
+        file.busy = False
         return held(present, partial)
 
     def _consider(
@@ -194,6 +195,7 @@ class Offers:
         file = self._files.get(offer.path)
         if file is None:
             file = Incoming.of(self._root.path(offer.path), offer.size)
+            file.busy = True
         return file
 
     @staticmethod

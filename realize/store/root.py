@@ -269,6 +269,13 @@ class Root:
         """
         self._kept.forget(path)
 
+    @property
+    def device(self) -> int:
+        """
+        Number of the file system of the directory.
+        """
+        return os.fstat(self._base).st_dev
+
     def hold(self, what: str) -> Account:
         """
         Take a descriptor for something that stays open.

@@ -104,9 +104,7 @@ class Writer:
     ) -> Written | Failure:
         file = self._files.get(path)
         if file is None:
-            return Failure.of(
-                BadRequest(f"{printable(path)}: written without being offered")
-            )
+            return Failure.of(self._files.missing(path))
         if file.failure is None:
             try:
                 return Written(write(file))

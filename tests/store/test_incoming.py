@@ -10,10 +10,12 @@ import threading
 from contextlib import suppress
 from functools import partial
 
-from realize.accounts import Account, unlimited
-from realize.errors import OverShare
+import pytest
+
+from realize.accounts import Account, Resource, new_space, unlimited
+from realize.errors import BadRequest, OverShare
 from realize.paths import RelativePath
-from realize.store.incoming import Incoming, IncomingFiles
+from realize.store.incoming import LAPSE, Incoming, IncomingFiles
 from realize.store.partial import Partial
 from realize.store.space import SpaceLedger
 
@@ -30,7 +32,7 @@ def test_many_threads(tree):
     However they interleave: no more open than allowed, and nothing left in the end.
     """
     ledger = SpaceLedger()
-    files = IncomingFiles(ledger, lambda: 2**40, 6, without_limit)
+    files = IncomingFiles(ledger, lambda: 2**40, 6, without_limit, unlimited("memory"))
     directory = os.open(tree, os.O_RDONLY)
     before = len(os.listdir("/proc/self/fd"))
     problems: list[BaseException] = []
@@ -81,7 +83,9 @@ def test_looking_for_room_while_others_close(tree):
     """
     Going through the open files does not mind that their number changes.
     """
-    files = IncomingFiles(SpaceLedger(), lambda: 2**40, 300, without_limit)
+    files = IncomingFiles(
+        SpaceLedger(), lambda: 2**40, 300, without_limit, unlimited("memory")
+    )
     directory = os.open(tree, os.O_RDONLY)
     problems: list[BaseException] = []
     done = threading.Event()
@@ -125,3 +129,100 @@ def test_looking_for_room_while_others_close(tree):
     assert problems == []
     files.forget_all()
     os.close(directory)
+
+
+class Session:
+    """
+    The files of one session, by a clock that stands still.
+    """
+
+    def __init__(self, memory: Resource, space: Resource, peer: str) -> None:
+        self.now = 0.0
+        self.ledger = SpaceLedger(account=space.account(peer, "1"))
+        self.files = IncomingFiles(
+            self.ledger,
+            lambda: 1000,
+            300,
+            without_limit,
+            memory.account(peer, "1"),
+            seconds=lambda: self.now,
+        )
+
+    def offer(self, name: bytes, size: int = 10) -> Incoming:
+        """
+        As an offer is taken.
+        """
+        file = Incoming.of(RelativePath.parse(name), size)
+        self.files.announce(file)
+        try:
+            self.files.promise(file, 0)
+        except BaseException:
+            self.files.forget(name)
+            raise
+        return file
+
+
+def plenty() -> Resource:
+    """
+    Enough memory for all.
+    """
+    return Resource("memory", "memory", 10**9)
+
+
+def test_promises_lapse(tree):
+    """
+    Room for what nobody sends is given to others who get nothing, and what comes for it
+    later has to be offered again.  Without others, nothing lapses.
+    """
+    memory, space = plenty(), new_space()
+    idle, other = Session(memory, space, "a"), Session(memory, space, "b")
+    directory = os.open(tree, os.O_RDONLY)
+    begun = idle.offer(b"begun", 900)
+    idle.files.open(begun, partial(Partial.begin, directory, begun.partial_name))
+    with pytest.raises(BadRequest):
+        raise idle.files.missing(b"never offered")
+    idle.now = LAPSE - 1
+    with pytest.raises(OverShare):
+        other.offer(b"x", 500)
+    assert idle.files.get(b"begun") is begun
+    idle.now = LAPSE
+    space.seconds = lambda: float("inf")
+    other.offer(b"x", 500)
+    assert (len(idle.files), idle.ledger.account.held) == (0, 0)
+    assert begun.partial is None
+    assert os.listdir(tree) == [os.fsdecode(begun.partial_name)]
+    with pytest.raises(OverShare, match="offer it again"):
+        raise idle.files.missing(b"begun")
+    os.close(directory)
+
+
+def test_what_was_not_begun_gives_way():
+    """
+    At once, the latest first, down to as much as others have; what was begun, or is
+    being worked on, does not.
+    """
+    memory, space = plenty(), new_space()
+    first, other = Session(memory, space, "a"), Session(memory, space, "b")
+    files = [first.offer(b"%d" % number, 100) for number in range(10)]
+    with first.files.using([b"9"]):
+        other.offer(b"x", 250)
+        assert [file.promised for file in files] == [100] * 2 + [0] * 7 + [100]
+    assert other.ledger.account.held == 250
+
+
+def test_memory_of_offers():
+    """
+    A peer that offers without end is told to wait; another is not, and all of it comes
+    back.
+    """
+    memory, space = Resource("memory", "memory", 1_000_000), new_space()
+    greedy, other = Session(memory, space, "a"), Session(memory, space, "b")
+    for number in range(1000):
+        with suppress(OverShare):
+            greedy.offer(b"%0200d/%d" % (0, number), 0)
+    assert 300 < len(greedy.files) < 600
+    greedy.offer(b"%0200d/1" % 0, 0)
+    other.offer(b"x", 0)
+    greedy.files.forget_all()
+    other.files.forget_all()
+    assert (memory.held, space.held) == (0, 0)

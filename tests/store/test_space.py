@@ -8,7 +8,8 @@ import threading
 
 import pytest
 
-from realize.errors import NoSpace
+from realize.accounts import ASKING, new_space
+from realize.errors import NoSpace, OverShare
 from realize.store.space import SpaceLedger
 
 
@@ -85,3 +86,63 @@ def test_threads_lose_nothing():
     for thread in threads:
         thread.join()
     assert ledger.promised == 0
+
+
+class TestSharing:
+    """
+    Several sessions on one file system.
+    """
+
+    def test_alone(self):
+        """
+        All there is, in one file.
+        """
+        ledger = SpaceLedger(account=new_space().account("a", "1"))
+        ledger.promise(1000, free=1000)
+
+    def test_what_others_hold(self):
+        """
+        It is not full because of them: whoever asks waits, and has it once it is there.
+        """
+        space = new_space()
+        one = SpaceLedger(account=space.account("a", "1"))
+        other = SpaceLedger(account=space.account("b", "1"))
+        one.promise(600, free=1000)
+        with pytest.raises(OverShare):
+            other.promise(401, free=1000)
+        with pytest.raises(NoSpace):
+            other.promise(1001, free=1000)
+        one.release(300)
+        other.promise(401, free=1000)
+
+    def test_no_more_than_is_left_to_others(self):
+        """
+        While they ask; also of the same peer.
+        """
+        for peer in "ab":
+            now = [0.0]
+            space = new_space()
+            space.seconds = lambda now=now: now[0]
+            one = SpaceLedger(account=space.account("a", "1"))
+            other = SpaceLedger(account=space.account(peer, "2"))
+            one.promise(900, free=1000)
+            with pytest.raises(OverShare):
+                other.promise(200, free=1000)
+            one.release(700)
+            with pytest.raises(OverShare):
+                one.promise(400, free=1000)
+            other.promise(200, free=1000)
+            now[0] += ASKING + 1
+            one.promise(500, free=1000)
+
+    def test_what_others_ask_is_given_back(self):
+        """
+        As far as it is more than is left to them.
+        """
+        space = new_space()
+        one = SpaceLedger(account=space.account("a", "1"))
+        other = SpaceLedger(account=space.account("b", "1"))
+        one.account.ask_back = lambda: one.release(one.account.surplus)
+        one.promise(1000, free=1000)
+        other.promise(230, free=1000)
+        assert one.account.held == 375
