@@ -274,8 +274,8 @@ def test_each_call_can_fail(fs: Mounted, name: str) -> None:
     # The kernel tries again to read what it wanted to have read ahead.
     fs.fail(Fault(call=name, error="EDQUOT", times=5))
     said = error_of(lambda: CALL_NAMES[name](fs.root / "file"))
-    # What is read comes by the page cache, which knows one error only.
-    assert said == ("EIO" if name == "read" else "EDQUOT")
+    # What is read comes by the page cache, which may make another error of it.
+    assert said in (("EIO", "EDQUOT") if name == "read" else ("EDQUOT",))
 
 
 def test_each_sync_can_fail(fs: Mounted) -> None:
