@@ -147,13 +147,14 @@ class Ends:
             elif outcome["outcome"] in ("failed", "deferred"):
                 assert outcome["code"], outcome
                 assert outcome["text"], outcome
+        unreadable = [each for each in said.json if each.get("kind") == "unreadable"]
         left = [path for path in here if not _is_ours(path)]
         kinds = {each["outcome"] for each in outcomes.values()}
         if said.status == 0:
             assert kinds <= MOVED, said
             assert left == [], said
         else:
-            assert kinds - MOVED or said.err or said.json[-1]["error"], said
+            assert kinds - MOVED or unreadable or error_of(said), said
 
     def nothing_is_lost(self) -> None:
         """
@@ -185,7 +186,7 @@ class Ends:
             if each["outcome"] == "failed"
         }
         left = {path for path in digests(self.source_below) if not _is_ours(path)}
-        if not said.json[-1]["error"]:
+        if not error_of(said):
             assert left <= failed, (left - failed, said)
         if said.status == 0:
             assert {**self.old, **self.before} == {
@@ -193,6 +194,14 @@ class Ends:
                 for path, each in digests(self.destination_below).items()
                 if not _is_ours(path)
             }
+
+
+def error_of(said: Said) -> str:
+    """
+    What ended the whole run before its time; empty if nothing did.
+    """
+    ends = [each["error"] for each in said.json if each["event"] == "summary"]
+    return ends[0] or "" if ends else said.err
 
 
 def outcomes_of(said: Said) -> dict[bytes, dict[str, Any]]:
