@@ -50,6 +50,9 @@ MAX_RAW_PATH: Final = 65_535
 #: Most bytes in an identity or a version.
 MAX_IDENTITY: Final = 255
 
+#: Most doubts about a file system that are told.
+MAX_DOUBTS: Final = 16
+
 #: Most directories above a root.
 MAX_CHAIN: Final = 4096
 
@@ -459,10 +462,12 @@ class Place(Value, frozen=True):
 
     :ivar root: token of the root; empty if it does not exist yet.
     :ivar chain: tokens of the root, if it exists, and of every directory above it.
+    :ivar doubts: for people: what is not believed of its file system, and what follows.
     """
 
     root: OptionalDigest
     chain: Annotated[list[Digest], msgspec.Meta(max_length=MAX_CHAIN)]
+    doubts: Annotated[list[Line], msgspec.Meta(max_length=MAX_DOUBTS)] = []
 
     def overlaps(self, other: Place) -> bool:
         """

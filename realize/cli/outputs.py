@@ -124,6 +124,12 @@ class QuietOutput(StreamOutput):
         if notice.kind in ("unreadable", "missing", "kept", "hidden", "partial"):
             self._complain(notice.kind, notice_line(notice))
 
+    def doubted(self, text: str) -> None:
+        """
+        A line about what is not believed of an end.
+        """
+        self.say(text)
+
     def ended(self, outcomes: Sequence[Outcome]) -> None:
         """
         A line for each file that was not moved; in a dry run, for each file.
@@ -219,6 +225,12 @@ class JsonOutput(StreamOutput):
                 "text": notice.text,
             }
         )
+
+    def doubted(self, text: str) -> None:
+        """
+        A ``doubt`` object.
+        """
+        self._write({"event": "doubt", "text": text})
 
     def ended(self, outcomes: Sequence[Outcome]) -> None:
         """

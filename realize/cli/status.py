@@ -165,6 +165,12 @@ def _directories(directories: Sequence[DirectoryStatus]) -> Iterator[str]:
         trouble = f"  ({each.trouble})" if each.trouble else ""
         rows.append((each.name, free, there + trouble))
     yield from _table(rows)
+    doubts = [
+        f"{each.name}, on {doubt}" for each in directories for doubt in each.doubts
+    ]
+    if doubts:
+        yield ""
+        yield from doubts
     partials = [
         (
             f"{each.name}/{printable(partial.path)}",

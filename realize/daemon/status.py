@@ -43,10 +43,10 @@ async def directories_status(
 async def _directory_status(
     directory: LocalDirectory, clock: IReactorTime
 ) -> DirectoryStatus:
-    trouble, free = Line(""), None
-    asked = Deferred.fromCoroutine(directory.free())
+    trouble, free, doubts = Line(""), None, list[str]()
+    asked = Deferred.fromCoroutine(_ask(directory))
     try:
-        free = await asked.addTimeout(DISK_DEADLINE, clock)
+        free, doubts = await asked.addTimeout(DISK_DEADLINE, clock)
     except TooLate:
         trouble = Line(f"its disk did not answer in {DISK_DEADLINE:.0f} s")
     except PeerError as error:
@@ -62,4 +62,9 @@ async def _directory_status(
         partial_files=len(partials),
         partial_bytes=sum(each.have for each in partials),
         partials=heapq.nlargest(MAX_PARTIALS, partials, key=attrgetter("size")),
+        doubts=[Line(each) for each in doubts],
     )
+
+
+async def _ask(directory: LocalDirectory) -> tuple[int, list[str]]:
+    return await directory.free(), await directory.doubts()

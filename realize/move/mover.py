@@ -104,11 +104,13 @@ class Mover:
         Make sure that there are two places, and let the line begin.
         """
         place = await source.place()
+        doubts = place.doubts
         self._receipts.begin(single_file=not place.root)
         if self._settings.names is not None and not self._settings.recurse:
             # Files of a directory may well be moved into one above or below.
             place = Place(b"", place.chain[:1])
-        if place.overlaps(await destination.place()):
+        there = await destination.place()
+        if place.overlaps(there):
             raise SamePlace(
                 f"{source.name} and {destination.name} are the same directory, or one "
                 "is inside the other"
@@ -120,6 +122,8 @@ class Mover:
         pace = Pace(line, self._clock, self._settings.open_files)
         run = Run(line, source, destination, self._tally, self._clock, pace)
         if self._settings.dry_run:
+            self._tally.doubted(source.name, doubts)
+            self._tally.doubted(destination.name, there.doubts)
             Rehearsal(run, self._settings)
         else:
             Assembly(run, self._settings, self._window, self._pending, self._receipts)

@@ -33,6 +33,11 @@ class IdleObserver:
         See :class:`~realize.move.outcome.MoveObserver`.
         """
 
+    def doubted(self, text: str) -> None:
+        """
+        See :class:`~realize.move.outcome.MoveObserver`.
+        """
+
     def began(self, path: bytes, size: int, kept: int) -> None:
         """
         See :class:`~realize.move.outcome.MoveObserver`.
@@ -82,6 +87,13 @@ class Observers:
         """
         for observer in self.each:
             observer.noticed(notice)
+
+    def doubted(self, text: str) -> None:
+        """
+        See :class:`~realize.move.outcome.MoveObserver`.
+        """
+        for observer in self.each:
+            observer.doubted(text)
 
     def began(self, path: bytes, size: int, kept: int) -> None:
         """

@@ -175,6 +175,12 @@ class MoveObserver(Protocol):
         Something was found that is not moved; once for each.
         """
 
+    def doubted(self, text: str) -> None:
+        """
+        In a dry run: what is not believed of the file system of an end, and what
+        follows, in one line.
+        """
+
     def began(self, path: bytes, size: int, kept: int) -> None:
         """
         A file large enough to be sent in several parts begins.

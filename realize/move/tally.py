@@ -185,6 +185,15 @@ class Tally:
             self.totals.notices[notice.kind] += 1
             self._observer.noticed(notice)
 
+    def doubted(self, name: str, doubts: Sequence[str]) -> None:
+        """
+        What is not believed of the file system of an end.
+
+        :param name: what messages call the end.
+        """
+        for doubt in doubts:
+            self._observer.doubted(f"{name}: {doubt}")
+
     def began(self, item: Item) -> None:
         """
         A large file begins to be sent.

@@ -145,7 +145,7 @@ class LocalDestination:
         """
         See :class:`~realize.store.interface.Store`.
         """
-        return await self._work.run([], self._root.place)
+        return await self._work.run([], self._place)
 
     async def close(self) -> None:
         """
@@ -228,6 +228,9 @@ class LocalDestination:
         )
 
     # -- in threads from here on
+
+    def _place(self) -> Place:
+        return self._root.place(self._root.believed().doubts_as_destination())
 
     def _take_offers(
         self, files: Sequence[Offer], directories: Sequence[Directory]

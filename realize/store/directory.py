@@ -25,6 +25,7 @@ from realize.observe.events import (
 )
 from realize.observe.recorder import LOCAL, Party, Recorder, Records
 from realize.paths import RelativePath, parent_of, printable
+from realize.store.filesystem import FileSystem
 from realize.store.replaced import Replaced
 from realize.store.root import Root, disk_error
 from realize.store.source import Lack, LocalSource
@@ -178,6 +179,19 @@ class LocalDirectory:
         status = await self._pool.run(self.look)
         return status.f_bavail * status.f_frsize
 
+    async def doubts(self) -> list[str]:
+        """
+        What is not believed of its file system, and what follows, at most in a dozen
+        lines for people.
+
+        :raises PeerError: it is not there, or cannot be looked at.
+        """
+        known = await self._pool.run(self._look_at_file_system)
+        return [
+            *known.doubts_as_source(DEFAULT_SETTLE_NS),
+            *known.doubts_as_destination(),
+        ]
+
     def under_construction(self) -> list[tuple[bytes, int, int, str]]:
         """
         Path below the root of its store, size, bytes so far, and peer, of each file
@@ -227,6 +241,13 @@ class LocalDirectory:
         """
         root = self._open_root(below, party)
         return root, root.device
+
+    def _look_at_file_system(self) -> FileSystem:
+        root = self._open_root(b"")
+        try:
+            return root.believed()
+        finally:
+            root.close()
 
     def _open_source_root(self, below: bytes, party: Party) -> tuple[Root, bytes]:
         """

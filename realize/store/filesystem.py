@@ -24,6 +24,7 @@ from typing import Final, Literal
 from attrs import evolve, frozen
 
 from realize.store.syscalls import file_system_type
+from realize.units import format_duration
 
 #: For so many nanoseconds after a change, another one may not show in the times of the
 #: file, however fine they are: the kernel's clock for them moves in steps.
@@ -113,6 +114,43 @@ class FileSystem:
         if self.folds or not _ignores_case(fd):
             return self
         return evolve(self, folds=True)
+
+    def doubts_as_source(self, settle_ns: int) -> list[str]:
+        """
+        What is not believed of files that are taken from here, and what follows.
+
+        :param settle_ns: as of :class:`~realize.store.identity.Guard`.
+        """
+        doubts = []
+        if not self.leases:
+            follows = "nothing is waited for, as was asked"
+            if settle_ns:
+                follows = f"files settle for {format_duration(settle_ns / 1e9)}"
+            doubts.append(f"leases do not tell of all who write; {follows}")
+        if self.step_ns:
+            step = f"{self.step_ns / 1e9:g}s"
+            doubts.append(f"times may have steps of {step}; files wait for one to pass")
+        if not self.ctime:
+            doubts.append(
+                "change times may not tell; a file is read again before it is removed"
+            )
+        return self._named(doubts)
+
+    def doubts_as_destination(self) -> list[str]:
+        """
+        What is not believed of files that are put here, and what follows.
+        """
+        doubts = []
+        if self.folds:
+            doubts.append(
+                "two names may be one; a name counts as taken as its directory shows it"
+            )
+        if not self.durable_names:
+            doubts.append("names may not be on the disk when it says so")
+        return self._named(doubts)
+
+    def _named(self, doubts: list[str]) -> list[str]:
+        return [f"{self.kind}: {doubt}" for doubt in doubts]
 
     def settling_ns(self, changed_ns: int) -> int:
         """

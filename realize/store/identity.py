@@ -196,7 +196,7 @@ class Guard:
         now_ns: Callable[[], int] = time.time_ns,
         filesystem_of: Callable[[int, int], FileSystem] = _look,
     ) -> None:
-        self._settle_ns = settle_ns
+        self.settle_ns = settle_ns
         self._no_leases = no_leases
         self._now_ns = now_ns
         self._filesystem_of = filesystem_of
@@ -415,9 +415,9 @@ class Guard:
             mapped = mapped_elsewhere(fd, status.st_size)
         if mapped:
             raise StillOpen(f"{printable(path)}: mapped by another process")
-        if self._settle_ns and not settled:
+        if self.settle_ns and not settled:
             unseen_ns = writeback_ns() if mapped is None else 0
-            self._check_settled(status, path, max(self._settle_ns, unseen_ns))
+            self._check_settled(status, path, max(self.settle_ns, unseen_ns))
 
     def _check_settled(
         self, status: os.stat_result, path: bytes, settle_ns: int

@@ -14,10 +14,10 @@ import os
 import stat
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from blake3 import blake3
 from twisted.internet.defer import CancelledError
@@ -41,6 +41,9 @@ from realize.paths import RelativePath, is_reserved, join, parent_of, printable
 from realize.store.attributes import attempt
 from realize.store.filesystem import FileSystem
 from realize.store.kept import DirectoriesInTurn, DirectoryUse, KeptDirectories
+from realize.texts import Line
+
+_T = TypeVar("_T")
 
 #: How a directory is opened, below a held descriptor.
 OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -355,21 +358,33 @@ class Root:
 
         :raises PeerError: a directory cannot be looked at.
         """
+        return self._at_root(os.fstatvfs)
+
+    def believed(self) -> FileSystem:
+        """
+        What may be believed of the file system where the root is or would be.
+
+        :raises PeerError: a directory cannot be looked at.
+        """
+        return self._at_root(self.filesystem)
+
+    def _at_root(self, look: Callable[[int], _T]) -> _T:
         fd = os.dup(self._base)
         try:
             with suppress(NoSuchFile):
                 for name in self._parts:
                     fd = self._replace(fd, self._open_one(fd, name, self.below))
-            return os.fstatvfs(fd)
+            return look(fd)
         except OSError as error:
-            raise disk_error(error, b"", "ask for free space") from None
+            raise disk_error(error, b"", "ask about its file system") from None
         finally:
             os.close(fd)
 
-    def place(self) -> Place:
+    def place(self, doubts: Sequence[str] = ()) -> Place:
         """
         Tokens of the root and of every directory above it, up to ``/``.
 
+        :param doubts: about its file system, to be told with it.
         :raises PeerError: a directory cannot be looked at.
         """
         try:
@@ -390,7 +405,8 @@ class Root:
             raise disk_error(error, b"", "look above") from None
         finally:
             os.close(fd)
-        return Place(chain[0] if exists else b"", chain)
+        lines = [Line(each) for each in doubts]
+        return Place(chain[0] if exists else b"", chain, lines)
 
     def close(self) -> None:
         """

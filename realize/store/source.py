@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+from msgspec import structs
+
 from realize.delta.exchange import Sign, Signed
 from realize.errors import BadRequest, DirectoryGone, DiskError, NoSuchFile
 from realize.model import (
@@ -118,8 +120,10 @@ class LocalSource:
         A single file is only in its own directory: it may well be moved into one
         above or below.
         """
-        place = await self.work.run([], self.root.place)
-        return Place(b"", place.chain[:1]) if self._only else place
+        place = await self.work.run([], self._place)
+        if self._only:
+            place = structs.replace(place, root=b"", chain=place.chain[:1])
+        return place
 
     async def close(self) -> None:
         """
@@ -183,6 +187,11 @@ class LocalSource:
         await self.work.run([], self._prune, directories)
 
     # -- in threads
+
+    def _place(self) -> Place:
+        known = self.root.believed()
+        doubts = known.doubts_as_source(self.guard.settle_ns)
+        return self.root.place(doubts)
 
     def _list(self, cursor: int, restore: bool, subset: Subset) -> Page:
         self._check_root()

@@ -99,6 +99,7 @@ class DirectoryStatus(Value, frozen=True):
     :ivar partial_files: how many files are under construction.
     :ivar partial_bytes: bytes in them.
     :ivar partials: some of them.
+    :ivar doubts: what is not believed of its file system, and what follows.
     """
 
     name: Label
@@ -107,6 +108,7 @@ class DirectoryStatus(Value, frozen=True):
     partial_files: Natural
     partial_bytes: Natural
     partials: list[PartialStatus]
+    doubts: list[Line]
 
 
 class Status(Value, frozen=True):

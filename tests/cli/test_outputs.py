@@ -170,3 +170,14 @@ def test_bars_need_a_terminal(streams: Streams, term: str, expected: bool) -> No
     A file is none, whatever TERM says.
     """
     assert can_draw(streams.err, {"TERM": term}) is expected
+
+
+def test_doubts(streams: Streams) -> None:
+    """
+    A line for people on standard error, an object for programs on standard output.
+    """
+    QuietOutput(streams.out, streams.err, dry_run=True).doubted("src: fuse: leases")
+    JsonOutput(streams.out, streams.err, dry_run=True).doubted("src: fuse: leases")
+    out, err = streams.said
+    assert err == ["realize: src: fuse: leases"]
+    assert json.loads(out[0]) == {"event": "doubt", "text": "src: fuse: leases"}

@@ -183,8 +183,9 @@ def test_status_is_shown_safely() -> None:
                 1,
                 1024,
                 [PartialStatus(b"a\x1b\xff", 2048, 1024, "laptop")],
+                ["fuse.sshfs: leases do not tell of all who write"],
             ),
-            DirectoryStatus("outbox", "", None, 0, 0, []),
+            DirectoryStatus("outbox", "", None, 0, 0, [], []),
         ],
     )
     text = "\n".join(status_lines("nas", status))
@@ -198,6 +199,7 @@ def test_status_is_shown_safely() -> None:
         "  put inbox",
         "inbox      5 MiB  1 file, 1 KiB (its disk is slow)",
         "outbox     ?      -",
+        "inbox, on fuse.sshfs: leases do not tell of all who write",
         "inbox/a\\x1b\\xff  1 KiB of 2 KiB  laptop",
     ):
         assert " ".join(line.split()) in " ".join(text.split()), text

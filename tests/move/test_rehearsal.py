@@ -9,7 +9,9 @@ import copy
 import pytest
 
 from realize.errors import Busy, DirectoryGone, DiskError, PeerGone
+from realize.model import Place
 from realize.move.outcome import MoveSettings
+from realize.texts import Line
 from tests.support.memory.disk import NOW_NS
 from tests.support.moving import Scene, without
 
@@ -131,3 +133,20 @@ def test_a_root_that_vanishes_ends_it() -> None:
     scene.there.gone = True
     with pytest.raises(DirectoryGone):
         scene.run()
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_doubts_are_told(dry_run: bool) -> None:
+    """
+    What is not believed of the two ends, and of which; a real run has notices of what
+    came of it.
+    """
+    scene = Scene(MoveSettings(dry_run=dry_run))
+    scene.here.place = Place(b"here", [], [Line("fuse: leases")])
+    scene.there.place = Place(b"there", [], [Line("nfs: names")])
+    seen = scene.run()
+    told = [
+        f"{scene.source.name}: fuse: leases",
+        f"{scene.destination.name}: nfs: names",
+    ]
+    assert seen.doubts == (told if dry_run else [])

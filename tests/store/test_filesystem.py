@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from attrs import evolve, fields
 
+from realize.config import DirectorySettings
 from realize.store import filesystem
+from realize.store.directory import LocalDirectory
 from realize.store.filesystem import (
     COARSE_NS,
     TABLE,
@@ -23,6 +25,7 @@ from realize.store.filesystem import (
 from realize.store.root import Root
 from tests.support.mounts import mounted
 from tests.support.requirements import needs
+from tests.support.threads import InlineReactor, InlineThreads, result_of
 
 SECOND = 1_000_000_000
 
@@ -182,3 +185,46 @@ def test_documentation():
     found = re.search(r"(?<=<!-- beliefs -->\n\n).*?(?=\n\n)", text, re.DOTALL)
     assert found
     assert found[0].splitlines()[2:] == rows
+
+
+def test_nothing_to_doubt(tree):
+    """
+    Of an ordinary disk there is nothing to say.
+    """
+    known = believed(tree)
+    assert known.doubts_as_source(30 * SECOND) == []
+    assert known.doubts_as_destination() == []
+
+
+def test_doubts():
+    """
+    Each says of what kind it is, what is not believed, and what follows.
+    """
+    known = evolve(UNKNOWN, kind="fuse.sshfs")
+    doubts = known.doubts_as_source(30 * SECOND)
+    assert doubts == [
+        "fuse.sshfs: leases do not tell of all who write; files settle for 30s",
+        "fuse.sshfs: times may have steps of 2s; files wait for one to pass",
+        "fuse.sshfs: change times may not tell; a file is read again before it is "
+        "removed",
+    ]
+    assert "nothing is waited for" in known.doubts_as_source(0)[0]
+    assert len(known.doubts_as_destination()) == 2
+
+
+@needs("bindfs", root=True)
+def test_told_by_stores(tmp_path, pool):
+    """
+    With the place of a store, and for a status.
+    """
+    with mounted("bindfs", tmp_path) as place:
+        directory = LocalDirectory(
+            "inbox", DirectorySettings(place), InlineReactor(), InlineThreads()
+        )
+        source = result_of(directory.open_source())
+        destination = result_of(directory.open_destination(b"not/there/yet"))
+        told = [result_of(store.place()).doubts for store in (source, destination)]
+        assert "settle for 30s" in told[0][0]
+        assert "two names" in told[1][0]
+        assert result_of(directory.doubts()) == told[0] + told[1]
+        result_of(directory.close())

@@ -62,6 +62,7 @@ class Recorder:
 
     outcomes: list[Outcome] = field(factory=list)
     notices: list[Notice] = field(factory=list)
+    doubts: list[str] = field(factory=list)
     larges: list[tuple[bytes, int, int]] = field(factory=list)
     arrived: int = 0
     found: int = 0
@@ -76,6 +77,9 @@ class Recorder:
 
     def noticed(self, notice: Notice) -> None:
         self.notices.append(notice)
+
+    def doubted(self, text: str) -> None:
+        self.doubts.append(text)
 
     def began(self, path: bytes, size: int, kept: int) -> None:
         self.larges.append((path, size, kept))

@@ -118,7 +118,7 @@ class MemoryService:
         """
         The directories, with nothing to say about them.
         """
-        return [DirectoryStatus(name, "", 0, 0, 0, []) for name in self.directories]
+        return [DirectoryStatus(name, "", 0, 0, 0, [], []) for name in self.directories]
 
     def directory(self, name: str) -> MemoryDirectory:
         """
