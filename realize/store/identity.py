@@ -258,6 +258,7 @@ class Guard:
         identity: bytes,
         *,
         digest: bytes = b"",
+        clock: int | None = None,
         settled: bool = False,
     ) -> tuple[int, bool]:
         """
@@ -267,12 +268,21 @@ class Guard:
         Whoever opens the file for writing waits until then, so be quick.
 
         :param digest: BLAKE3 of the version: decides where the change time cannot.
+        :param clock: descriptor of something that was made there just now: its time is
+            that of the clock by which the file's times were set, perhaps a server's.
         :param settled: whether it was looked at before and is hidden since: how young
             it looks does not matter, nor whether changes would show.
         :returns: the descriptor, and whether there is a lease.
         """
         fd, leased, status, same = self._open(
-            directory, name, path, identity, True, settled, removing=True
+            directory,
+            name,
+            path,
+            identity,
+            fresh=True,
+            settled=settled,
+            removing=True,
+            clock=clock,
         )
         try:
             if not same or not (settled or self._shows_changes(fd, status)):
@@ -291,6 +301,7 @@ class Guard:
         fresh: bool,
         settled: bool,
         removing: bool,
+        clock: int | None = None,
     ) -> tuple[int, bool, os.stat_result, bool]:
         """
         :returns: the descriptor, whether there is a lease, the status, and whether it
@@ -307,7 +318,8 @@ class Guard:
             leased = self._believe(fd, path, refusal, known)
             same = self._check_version(status, path, identity)
             if not leased:
-                self._check_unused(fd, status, path, settled, removing)
+                now = self._now(known, clock)
+                self._check_unused(fd, status, path, settled, removing, now)
             if not fresh:
                 self._check_fresh(status, known)
         except BaseException:
@@ -403,6 +415,7 @@ class Guard:
         path: bytes,
         settled: bool,
         removing: bool,
+        now: int,
     ) -> None:
         """
         Whether nobody seems to write to a file of which no lease tells.
@@ -417,12 +430,20 @@ class Guard:
             raise StillOpen(f"{printable(path)}: mapped by another process")
         if self.settle_ns and not settled:
             unseen_ns = writeback_ns() if mapped is None else 0
-            self._check_settled(status, path, max(self.settle_ns, unseen_ns))
+            self._check_settled(status, path, max(self.settle_ns, unseen_ns), now)
+
+    def _now(self, known: FileSystem, clock: int | None) -> int:
+        """
+        Our time, or that by which the file system sets times if that is earlier.
+        """
+        now = self._now_ns()
+        if clock is None or known.leases:
+            return now
+        return min(now, os.fstat(clock).st_mtime_ns)
 
     def _check_settled(
-        self, status: os.stat_result, path: bytes, settle_ns: int
+        self, status: os.stat_result, path: bytes, settle_ns: int, now: int
     ) -> None:
-        now = self._now_ns()
         age = now - last_change(status.st_mtime_ns, status.st_ctime_ns, now)
         if age < 0:
             ahead = format_duration(-age / 1e9)

@@ -189,7 +189,12 @@ class Remover:
         self, directory: int, name: bytes, file: Removal, group: _Group | None
     ) -> None:
         fd, leased = self._guard.open_leased(
-            directory, name, file.path, file.identity, digest=file.digest
+            directory,
+            name,
+            file.path,
+            file.identity,
+            digest=file.digest,
+            clock=None if group is None else group.hidden.fd,
         )
         try:
             if group is None:
@@ -212,7 +217,12 @@ class Remover:
         if group is None:
             raise DiskError(f"{printable(file.path)}: cannot be hidden")
         fd, leased = self._guard.open_leased(
-            directory, name, file.path, file.identity, digest=file.digest
+            directory,
+            name,
+            file.path,
+            file.identity,
+            digest=file.digest,
+            clock=None if group is None else group.hidden.fd,
         )
         try:
             group.hidden.take(directory, name)

@@ -11,9 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from realize.errors import DiskError, NotSettled, SourceChanged
 from realize.model import Removed
+from realize.store.filesystem import FileSystem
 from realize.store.identity import Guard
 from realize.store.removal import Remover
 from realize.store.root import Root
@@ -73,6 +75,26 @@ def test_without_leases_and_not_settled(public):
         one(remover, item)
     assert names_below(public) == {"file"}
     root.close()
+
+
+@pytest.mark.parametrize("word", ["now", "hide"])
+def test_clock_of_a_server(tree, root, file, word):
+    """
+    The times of a file are of the server's clock.  If that is behind ours a file that
+    was just written seems to have settled; what was just made there tells.
+    """
+
+    def on_a_server(_device, fd):
+        return evolve(FileSystem.of(fd), leases=False)
+
+    reasons = []
+    guard = Guard(30 * 10**9, reasons.append, in_a_minute, on_a_server)
+    with root.directory(b"") as directory:
+        item = removal(tree, file, word)
+        os.close(guard.open(directory, b"file", b"file", item.identity))
+    with pytest.raises(NotSettled):
+        one(Remover(root, guard, Warnings()), item)
+    assert names_below(tree) == {"file"}
 
 
 @needs(root=True)
