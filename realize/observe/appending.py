@@ -37,17 +37,18 @@ class AppendedFile:
     """
     Appends whole lines to a file; may be used from several threads.
 
-    Where the name no longer leads to what is open, as after a rotation, it goes on in
-    the file of that name, and makes it if there is none.
-
     :ivar path: of the file, made readable by its owner and group.
     :ivar patience: seconds that a write waits, at most, for a pipe that nobody reads or
         a lock that somebody else keeps.
+    :ivar shared: whether others append to it, and rotate it without telling us.  They
+        are kept from writing meanwhile; and where the name no longer leads to what is
+        open, it goes on in the file of that name, and makes it if there is none.
     :raises OSError: it cannot be opened; also for a pipe that nobody reads.
     """
 
     path: str
     patience: float
+    shared: bool = True
     _lock: threading.Lock = field(init=False, factory=threading.Lock)
     _fd: int = field(init=False)
     _plain: bool = field(init=False)
@@ -92,7 +93,7 @@ class AppendedFile:
         """
         Nobody else who asks for it appends to the file that the name leads to.
         """
-        if not self._plain:
+        if not self._plain or not self.shared:
             yield
             return
         while not self._is_current():

@@ -101,6 +101,19 @@ LOG_NOT_REOPENED: Final = Event(
     "{path} cannot be opened again ({reason}); the old file stays in use.",
     "the daemon was told to reopen its log or its audit log, and could not",
 )
+LOG_LOST: Final = Event(
+    "log-lost",
+    "error",
+    "The log {path} cannot be written ({reason}): lines are lost until it can be.",
+    "a log file is full, or a pipe that nobody reads; told where the log would be "
+    "without --log-file, once a minute",
+)
+LOG_GAP: Final = Event(
+    "log-gap",
+    "warn",
+    "{count} lines are missing here, while {path} could not be written.",
+    "a log file can be written again",
+)
 LEVEL_CHANGED: Final = Event(
     "level-changed",
     "info",

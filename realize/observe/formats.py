@@ -16,6 +16,7 @@ from typing import Any, Final
 from attrs import frozen
 from twisted.logger import LogLevel, formatEvent
 
+from realize.observe.events import Event
 from realize.paths import MAX_PATH, printable
 from realize.texts import cut, json_text, printable_line
 
@@ -60,6 +61,16 @@ class Record:
     message: str
     fields: Mapping[str, int | float | bool | str | None]
     traceback: str = ""
+
+    @classmethod
+    def made(cls, event: Event, time: float, **fields: int | str) -> Record:
+        """
+        A record of what the log has to tell of itself.
+
+        :param fields: exactly those of *event*, printable.
+        """
+        message = event.message.format(**fields)
+        return cls(time, event.level, event.name, message, fields)
 
     @classmethod
     def of(cls, event: Mapping[str, Any]) -> Record:

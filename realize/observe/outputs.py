@@ -4,6 +4,7 @@ Where the log goes: a stream, a file that can be reopened, or systemd's journal.
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import sys
@@ -16,8 +17,11 @@ from twisted.logger import ILogObserver, LogLevel
 from txaio.tx import set_global_log_level
 from zope.interface import implementer
 
+from realize.observe.appending import AppendedFile
+from realize.observe.events import LOG_GAP, LOG_LOST
 from realize.observe.formats import Record, as_journal, as_json, as_text
 from realize.observe.levels import Levels
+from realize.paths import printable
 
 #: Forms that ``--log-format`` takes.
 FORMATS: Final = ("text", "json", "journal")
@@ -31,6 +35,10 @@ JOURNAL_PATIENCE: Final = 0.05
 
 #: Seconds for which no line waits after one has waited for nothing.
 JOURNAL_HURRY: Final = 1.0
+
+
+#: Seconds from one complaint about a log that cannot be written to the next.
+RETELLING: Final = 60.0
 
 
 class Sink(Protocol):
@@ -81,26 +89,50 @@ class FileSink:
     """
     Appends text or JSON to a named file, readable by its owner and group.
 
-    :raises OSError: the file cannot be opened.
+    It may be a pipe or a device, too.  A line that it does not take at once is lost,
+    and that is told, there as soon as it can be, and elsewhere at once.
+
+    :ivar elsewhere: hears that lines are lost, once in :data:`RETELLING` seconds.
+    :raises OSError: the file cannot be opened; also for a pipe that nobody reads.
     """
 
     path: str
     render: Callable[[Record], str]
-    _stream: TextIO = field(init=False)
+    elsewhere: Sink
+    _file: AppendedFile = field(init=False)
+    _lost: int = field(init=False, default=0)
+    _told: float = field(init=False, default=-math.inf)
 
     def __attrs_post_init__(self) -> None:
-        self._stream = self._open()
-
-    def _open(self) -> TextIO:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        return open(os.open(self.path, flags, 0o640), "w", encoding="utf-8")
+        self._file = AppendedFile(self.path, patience=0, shared=False)
 
     def write(self, record: Record) -> None:
-        StreamSink(self._stream, self.render).write(record)
+        text = self.render(record)
+        if self._lost:
+            path = printable(self.path)
+            gap = Record.made(LOG_GAP, record.time, path=path, count=self._lost)
+            text = self.render(gap) + text
+        try:
+            # An escape for half a character, which a name could smuggle in.
+            self._file.append(text.encode("utf-8", "backslashreplace"))
+        except OSError as error:
+            self._lost += 1
+            self._tell(record.time, error)
+        else:
+            self._lost = 0
+
+    def _tell(self, now: float, error: OSError) -> None:
+        # A clock may be set back.
+        if 0 <= now - self._told < RETELLING:
+            return
+        self._told = now
+        reason = error.strerror or type(error).__name__
+        self.elsewhere.write(
+            Record.made(LOG_LOST, now, path=printable(self.path), reason=reason)
+        )
 
     def reopen(self) -> None:
-        old, self._stream = self._stream, self._open()
-        old.close()
+        self._file.reopen()
 
 
 @define
@@ -257,7 +289,9 @@ def open_sink(
         return JournalSink(identifier, environ.get("REALIZE_JOURNAL", JOURNAL_SOCKET))
     terminal = path is None and stream.isatty()
     render = as_json if form == "json" else _text(terminal, environ)
-    return StreamSink(stream, render) if path is None else FileSink(path, render)
+    if path is None:
+        return StreamSink(stream, render)
+    return FileSink(path, render, StreamSink(stream, _text(stream.isatty(), environ)))
 
 
 def _text(terminal: bool, environ: Mapping[str, str]) -> Callable[[Record], str]:

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 from twisted.logger import LogLevel
 from txaio.tx import make_logger
 
@@ -50,12 +51,66 @@ def test_closed_stream_does_not_stop_the_program() -> None:
     StreamSink(stream, as_json).write(RECORD)
 
 
+#: For logs that can be written.
+NOWHERE = StreamSink(io.StringIO(), as_json)
+
+
+def at(seconds: float) -> Record:
+    """
+    A record of a time.
+    """
+    return evolve(RECORD, time=seconds)
+
+
+def test_a_full_log_is_told_elsewhere() -> None:
+    """
+    Once a minute, with the reason; nothing is raised.
+    """
+    elsewhere = io.StringIO()
+    sink = FileSink("/dev/full", as_json, StreamSink(elsewhere, as_json))
+    for seconds in (0, 1, 59, 60, 119):
+        sink.write(at(seconds))
+    told = [json.loads(line) for line in elsewhere.getvalue().splitlines()]
+    assert [each["event"] for each in told] == ["log-lost", "log-lost"]
+    assert told[0]["message"] == (
+        "The log /dev/full cannot be written (No space left on device): "
+        "lines are lost until it can be."
+    )
+
+
+def test_a_log_that_is_a_pipe(tmp_path: Path) -> None:
+    """
+    Is never waited for: one that nobody reads is refused, and how many lines a slow
+    reader has missed is the next thing it reads.
+    """
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="nobody reads from this pipe"):
+        FileSink(str(path), as_json, NOWHERE)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    elsewhere = io.StringIO()
+    sink = FileSink(str(path), as_json, StreamSink(elsewhere, as_json))
+    written = 0
+    while not elsewhere.getvalue():
+        sink.write(RECORD)
+        written += 1
+    sink.write(RECORD)
+    assert len(os.read(reader, 1 << 20)) <= 65536
+    sink.write(RECORD)
+    gap, last = (json.loads(line) for line in os.read(reader, 65536).splitlines()[-2:])
+    assert (gap["event"], gap["count"]) == ("log-gap", 2)
+    assert last["event"] == RECORD.event
+    os.close(reader)
+    sink.write(at(RECORD.time + 3600))
+    assert "Broken pipe" in elsewhere.getvalue()
+
+
 def test_file_can_be_rotated(tmp_path: Path) -> None:
     """
     After a reopen lines go to a new file of the same name; no line is lost.
     """
     path = tmp_path / "log"
-    sink = FileSink(str(path), as_json)
+    sink = FileSink(str(path), as_json, NOWHERE)
     sink.write(RECORD)
     path.rename(tmp_path / "log.1")
     sink.write(RECORD)
@@ -74,7 +129,7 @@ def test_reopening_where_it_is_not_possible_goes_on_in_the_old_file(
     """
     folder = tmp_path / "logs"
     folder.mkdir()
-    sink = FileSink(str(folder / "log"), as_json)
+    sink = FileSink(str(folder / "log"), as_json, NOWHERE)
     moved = tmp_path / "moved"
     folder.rename(moved)
     with pytest.raises(FileNotFoundError):
