@@ -12,15 +12,15 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from realize.digest import DIGEST_SIZE, SPARSE_DIGEST_SIZE
 from realize.errors import InternalError, PeerError, is_code, peer_error
 from realize.texts import Label, Line
 
-#: Bytes in a BLAKE3 digest.
-DIGEST_SIZE: Final = 32
-
-#: A kept prefix is compared in steps of this many bytes, so that a tail of zeros
-#: left by a power cut costs one step and not the whole partial.
+#: A kept prefix is compared in steps of so many bytes, so that a tail of zeros left by
+#: a power cut costs one step and not the whole partial; of more, twice, four times,
+#: ... as many, where there would be more than this number of steps.
 PREFIX_STEP: Final = 64 * 1024 * 1024
+MAX_STEPS: Final = 1024
 
 #: Most files, ranges or pieces in one batch.
 MAX_BATCH: Final = 1024
@@ -28,15 +28,15 @@ MAX_BATCH: Final = 1024
 #: Most bytes in one batch of ranges or pieces.
 MAX_BATCH_BYTES: Final = 3 * 1024 * 1024
 
-#: Most bytes of holes in one batch, beside those: they take no memory and do not cross
-#: the network, but both ends digest them, in less than a tenth of a second.
-MAX_BATCH_HOLES: Final = 256 * 1024 * 1024
-
 #: Most runs in one extent or piece; a file that is more scattered is sent as data.
 MAX_RUNS: Final = 4096
 
-#: Of a file, holes of fewer bytes in all are not worth a word.
+#: Of a file, holes of fewer bytes in all are not worth a word: it is taken for one
+#: without.
 HOLES_WORTH_TELLING: Final = 64 * 1024
+
+#: Most runs that are told ahead.
+MAX_AHEAD: Final = 1024
 
 
 #: Least and greatest time, in nanoseconds since 1970: of the years 1677 and 2554.  More
@@ -71,9 +71,13 @@ Path = Annotated[bytes, msgspec.Meta(max_length=MAX_RAW_PATH)]
 #: What tells a version of a file from any other; opaque outside its store.
 Identity = Annotated[bytes, msgspec.Meta(max_length=MAX_IDENTITY)]
 
-#: A BLAKE3 digest, and one that may be left out.
-Digest = Annotated[bytes, msgspec.Meta(min_length=DIGEST_SIZE, max_length=DIGEST_SIZE)]
-OptionalDigest = Annotated[bytes, msgspec.Meta(max_length=DIGEST_SIZE)]
+#: A digest of either kind, and one that may be left out; a token, and the same.
+Digest = Annotated[
+    bytes, msgspec.Meta(min_length=DIGEST_SIZE, max_length=SPARSE_DIGEST_SIZE)
+]
+OptionalDigest = Annotated[bytes, msgspec.Meta(max_length=SPARSE_DIGEST_SIZE)]
+Token = Annotated[bytes, msgspec.Meta(min_length=DIGEST_SIZE, max_length=DIGEST_SIZE)]
+OptionalToken = Annotated[bytes, msgspec.Meta(max_length=DIGEST_SIZE)]
 
 #: Bytes of data, of the hole that follows, of the data after that, and so on, zeros
 #: included; empty if there is no hole.
@@ -257,7 +261,8 @@ class Offer(Value, frozen=True):
     A file the destination is asked about.
 
     :ivar size: bytes it will have; writes beyond are refused.
-    :ivar holes: as of :class:`File`: so many bytes less need room.
+    :ivar holes: as of :class:`File`: so many bytes less need room.  With any, its
+        digests are sparse ones.
     """
 
     path: Path
@@ -285,18 +290,38 @@ class Held(Value, frozen=True, tag="held"):
 class Prefix(Value, frozen=True):
     """
     The first *length* bytes of a version of a file; all of it if *length* is its size.
+
+    :ivar sparse: which digest is wanted, as in :mod:`realize.digest`.
     """
 
     path: Path
     identity: Identity
     length: Natural
+    sparse: bool = False
+
+
+def prefix_step(length: int) -> int:
+    """
+    Bytes in a step of the digests of a prefix of *length* bytes.
+    """
+    step = PREFIX_STEP
+    while length > step * MAX_STEPS:
+        step *= 2
+    return step
+
+
+def prefix_steps(length: int) -> int:
+    """
+    How many digests there are of a prefix of *length* bytes.
+    """
+    return max(1, -(-length // prefix_step(length)))
 
 
 class Digests(Value, frozen=True, tag="digests"):
     """
-    BLAKE3 digests of ever longer beginnings of a file.
+    Digests of ever longer beginnings of a file.
 
-    :ivar steps: of the first :data:`PREFIX_STEP` bytes, of twice as many, and so on;
+    :ivar steps: of the first :func:`prefix_step` bytes, of twice as many, and so on;
         the last is of the whole length asked for.  Always at least one.
     """
 
@@ -308,41 +333,44 @@ class Range(Value, frozen=True):
     Bytes wanted of a version of a file.
 
     :ivar length: bytes; 0 only for an empty file.
-    :ivar runs: whether the answer may tell holes apart; otherwise they are sent as
-        the zeros that they stand for.
-    :ivar hole: whether it is known to be a hole, as :attr:`Extent.ahead` tells; the
-        file has changed if it is not.  Only a part of a file can be one.
+    :ivar sparse: whether the answer may tell holes apart, and its digest is to be a
+        sparse one; otherwise holes are sent as the zeros that they stand for.
+    :ivar holes: how many of the bytes are known to be holes, as :attr:`Extent.ahead`
+        tells; the file has changed if there are fewer.  Only with *sparse*, and for a
+        part of a file.
     """
 
     path: Path
     identity: Identity
     offset: Natural
     length: Natural
-    runs: bool = False
-    hole: bool = False
+    sparse: bool = False
+    holes: Natural = 0
 
     @property
     def carried(self) -> int:
         """
         Most bytes that the answer has.
         """
-        return 0 if self.hole else self.length
+        return self.length - self.holes
 
 
 class Extent(Value, frozen=True, tag="extent"):
     """
     Bytes read: this many, at the place in the payload that follows the extents before.
 
-    :ivar digest: BLAKE3 of the whole file, if this range ends the file and its bytes
-        were read in ascending order without a gap; otherwise empty.
+    :ivar digest: of the whole file, if this range ends the file and its bytes were
+        read in ascending order without a gap; otherwise empty.
     :ivar runs: which of them are holes; only data is in the payload.
-    :ivar ahead: bytes after this range that are a hole, as far as that is known.
+    :ivar ahead: what comes after this range, as far as that is known, at most
+        :data:`MAX_AHEAD` runs: no data, and bytes of the hole, of the data after that,
+        and so on.  Empty if it is not a hole that comes next.
     """
 
     length: Natural
     digest: OptionalDigest = b""
     runs: Runs = []
-    ahead: Natural = 0
+    ahead: Runs = []
 
     @property
     def carried(self) -> int:
@@ -361,7 +389,8 @@ class Piece(Value, frozen=True):
     Other pieces continue where the one before ended.
 
     :ivar keep: digests as in :class:`Digests`, of the first *offset* bytes.
-    :ivar runs: which of the bytes are holes; only data is in the payload.
+    :ivar runs: which of the bytes are holes; only data is in the payload.  Not of a
+        file that was offered without holes.
     """
 
     path: Path
@@ -391,7 +420,7 @@ class Finish(Value, frozen=True):
     A file to be made final.
 
     :ivar size: bytes.
-    :ivar digest: BLAKE3 of the whole file.
+    :ivar digest: of the whole file; shows which kind it is.
     :ivar mode: permission bits (0o777 at most).
     :ivar mtime_ns: nanoseconds since 1970.
     """
@@ -436,7 +465,7 @@ class Removal(Value, frozen=True):
     """
     A version of a source file that is safe at the destination and may go.
 
-    :ivar digest: BLAKE3 of what was moved.
+    :ivar digest: of what was moved.
     """
 
     path: Path
@@ -465,8 +494,8 @@ class Place(Value, frozen=True):
     :ivar doubts: for people: what is not believed of its file system, and what follows.
     """
 
-    root: OptionalDigest
-    chain: Annotated[list[Digest], msgspec.Meta(max_length=MAX_CHAIN)]
+    root: OptionalToken
+    chain: Annotated[list[Token], msgspec.Meta(max_length=MAX_CHAIN)]
     doubts: Annotated[list[Line], msgspec.Meta(max_length=MAX_DOUBTS)] = []
 
     def overlaps(self, other: Place) -> bool:

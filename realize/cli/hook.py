@@ -21,6 +21,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
+from realize.digest import digest_text
 from realize.errors import ConfigError
 from realize.move.observers import IdleObserver
 from realize.move.outcome import SUCCESSES, Outcome
@@ -156,7 +157,7 @@ class MovedHook(IdleObserver):
                     "path": os.fsdecode(outcome.path),
                     "size": outcome.size,
                     "how": outcome.kind,
-                    "blake3": outcome.digest.hex() or None,
+                    "blake3": digest_text(outcome.digest) or None,
                 }
             )
             for outcome in batch

@@ -12,6 +12,7 @@ from attrs import define, field
 from txaio.tx import make_logger
 
 from realize.cli.report import Ends, Result
+from realize.digest import digest_text
 from realize.model import Notice, NoticeKind
 from realize.move.observers import IdleObserver
 from realize.move.outcome import SUCCESSES, Outcome
@@ -152,7 +153,7 @@ class MoveLog(IdleObserver):
             size=outcome.size,
             how=outcome.kind,
             seconds=outcome.seconds,
-            blake3=outcome.digest.hex(),
+            blake3=digest_text(outcome.digest),
             crossed=outcome.sent,
             kept=outcome.kept,
             reused=outcome.reused,

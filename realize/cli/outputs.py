@@ -25,6 +25,7 @@ from realize.cli.report import (
     would_line,
 )
 from realize.cli.terminal import Stream
+from realize.digest import digest_text
 from realize.model import Notice
 from realize.move.observers import IdleObserver
 from realize.move.outcome import Kind, MoveObserver, Outcome
@@ -249,7 +250,7 @@ class JsonOutput(StreamOutput):
                     "reused": outcome.reused,
                     "not_kept": list(outcome.not_kept),
                     "seconds": round(outcome.seconds, 6),
-                    "blake3": outcome.digest.hex() or None,
+                    "blake3": digest_text(outcome.digest) or None,
                     "end": self.ends.of(outcome) if outcome.side else None,
                     "code": outcome.code or None,
                     "text": outcome.text or None,

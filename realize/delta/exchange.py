@@ -20,9 +20,9 @@ from realize.delta.chunks import (
 )
 from realize.delta.plan import Fetch, Reuse, Span
 from realize.delta.signature import SHORT_DIGEST, Signature, check_parts
+from realize.digest import is_digest
 from realize.errors import BadRequest
 from realize.model import (
-    DIGEST_SIZE,
     MAX_BATCH,
     Identity,
     Natural,
@@ -58,6 +58,8 @@ class Sign(Value, frozen=True):
     :ivar spans: stretches, no longer than a group may be, whose chunks are wanted; with
         any, *page* means nothing.
     :ivar blocks: *spans* are groups, whose blocks are wanted.
+    :ivar sparse: which digest is wanted of a source's file, as in
+        :mod:`realize.digest`.
     """
 
     path: Path
@@ -68,6 +70,7 @@ class Sign(Value, frozen=True):
         default_factory=list
     )
     blocks: bool = False
+    sparse: bool = False
 
     @property
     def cutting(self) -> Cutting:
@@ -116,7 +119,7 @@ class Signed(Value, frozen=True):
 
     :ivar signatures: one, the page, which is empty behind the last; or one for each
         of the spans.
-    :ivar digest: BLAKE3 of the whole file, with the last groups of a source's;
+    :ivar digest: of the whole file, with the last groups of a source's;
         otherwise empty.
     """
 
@@ -174,7 +177,7 @@ def check_signed(wanted: Sign, signed: Signed) -> None:
     signatures = signed.signatures
     if len(signatures) != max(1, len(wanted.spans)):
         raise ValueError("another number of signatures")
-    if len(signed.digest) not in (0, DIGEST_SIZE):
+    if signed.digest and not is_digest(signed.digest):
         raise ValueError("a digest that is none")
     if not wanted.spans and len(signatures[0].lengths) > PAGE:
         raise ValueError("a page of too many groups")

@@ -89,15 +89,17 @@ class Comparison:
         source: tuple[Signs, bytes, int],
         present: tuple[Signs, bytes, int],
         clock: IReactorTime,
+        sparse: bool = False,
     ) -> Comparison:
         """
         :param source: the end, the version of the file there, and its size in bytes.
         :param present: the same for the file that is to be replaced.
         :param clock: gives others a turn while there is much to be compared.
+        :param sparse: which digest of the source's version is wanted.
         """
         cutting = Cutting.of(max(source[2], present[2]))
         return cls(
-            End("source", source[0], path, source[1], source[2], cutting),
+            End("source", source[0], path, *source[1:], cutting, sparse),
             End("destination", present[0], path, present[1], present[2], cutting),
             clock,
         )
@@ -105,7 +107,7 @@ class Comparison:
     @property
     def digest(self) -> bytes:
         """
-        BLAKE3 of the source's version, once it is signed.
+        Of the source's version, once it is signed.
         """
         return self._source.digest
 

@@ -36,6 +36,10 @@ from realize.move.window import Window
 FILES: Final = 8
 LARGE: Final = 64 * 1024 * 1024
 
+#: How many times as much as there is to send may have to be read: holes, and what the
+#: present file has more, are signed too.
+MOST: Final = 16
+
 #: Most bytes that one patch takes from the present file, and patches of one file on
 #: their way.
 REUSED: Final = 16 * 1024 * 1024
@@ -116,6 +120,8 @@ class Patcher:
             and not item.whole
             and item.file.size > self._window.slice
             and comparable(item.file.size, item.present)
+            and item.present <= MOST * item.file.size
+            and item.file.size <= MOST * (item.file.size - item.file.holes)
         )
 
     def put(self, items: Iterable[Item]) -> None:
@@ -173,6 +179,7 @@ class Patcher:
             (self._run.source, item.file.identity, item.file.size),
             (self._run.destination, item.version, item.present),
             self._run.clock,
+            item.sparse,
         )
         try:
             # If both are the same, nothing is to be written: it is finished from what

@@ -3,8 +3,9 @@ From the source into partials at the destination: the step through which bytes p
 
 There are two lanes.  Small files travel in batches, each file whole.  Large ones are
 cut into slices, several of which are on their way at once; reads may be answered in
-any order, writes are begun in the order of the file.  Large files go one after the
-other, but the next begins as soon as the last slice of the one before was asked for.
+any order, writes are begun in the order of the file.  Of a file with holes the source
+tells what lies ahead, so that no slice is spent on a hole.  Large files take turns; the
+next begins as soon as the last slice of the one before was asked for.
 While both lanes have work, they get equal shares of the window.
 """
 
@@ -20,7 +21,7 @@ from realize.errors import InternalError, PeerError, SourceChanged
 from realize.model import (
     MAX_BATCH,
     MAX_BATCH_BYTES,
-    MAX_BATCH_HOLES,
+    MAX_RUNS,
     Extent,
     Failure,
     Piece,
@@ -32,9 +33,10 @@ from realize.move.run import Run
 from realize.move.tally import Item
 from realize.move.window import LARGEST_SLICE, Flight, Window
 
-#: Holes in progress at once: nothing of them is on the line, but both ends work on
-#: them.
-MAX_HOLES: Final = 4
+#: Large files take turns of so many bytes, at most so many at a time: a very large one
+#: does not hold up those that come after it.
+TURN: Final = 256 * 1024 * 1024
+TAKING_TURNS: Final = 4
 
 #: What to say of a file that ended too early, and of an answer that cannot be right.
 CUT_SHORT: Final = Failure.of(
@@ -52,7 +54,8 @@ class Large:
 
     :ivar asked: where the next slice to be read begins.
     :ivar placed: where the next slice to be written begins.
-    :ivar hole: where the hole ends that is known to come next; before *asked* if none.
+    :ivar known: what comes from *asked* on, as far as that is known: where each run
+        ends, and whether it is a hole.
     :ivar arrived: slices that were read before an earlier one was, by offset.
     :ivar unanswered: writes begun and not answered.
     :ivar finishing: its last write was begun, and the rest is up to *finish*.
@@ -62,11 +65,49 @@ class Large:
     item: Item
     asked: int = 0
     placed: int = 0
-    hole: int = 0
+    known: deque[tuple[int, bool]] = field(factory=deque)
     arrived: dict[int, tuple[Flight, Extent, bytes | memoryview]] = field(factory=dict)
     unanswered: int = 0
     finishing: bool = False
     broken: bool = False
+
+    def take(self, most: int) -> tuple[int, int]:
+        """
+        Ask for the next slice: as far as it is known what comes, with *most* bytes of
+        data; else *most* bytes, whatever they are.
+
+        :returns: its bytes, and how many of them are holes.
+        """
+        begin = end = self.asked
+        data = runs = 0
+        while self.known and runs < MAX_RUNS - 2:
+            stop, is_hole = self.known[0]
+            if not is_hole and stop - end > most - data:
+                data, end = most, end + most - data
+                break
+            data += 0 if is_hole else stop - end
+            end = stop
+            self.known.popleft()
+            runs += 1
+        if end == begin:
+            end = min(begin + most, self.item.file.size)
+            data = end - begin
+        self.asked = end
+        return end - begin, end - begin - data
+
+    def learn(self, at: int, ahead: Sequence[int]) -> None:
+        """
+        The source has told what comes at *at*; of use is what was not known, and was
+        not asked for.
+        """
+        known = self.known[-1][0] if self.known else self.asked
+        if at > known:
+            return
+        for index, length in enumerate(ahead):
+            at = min(at + length, self.item.file.size)
+            if at > known:
+                self.known.append((at, index % 2 == 1))
+                known = at
 
 
 @define(eq=False)
@@ -89,10 +130,12 @@ class Sender:
     _small_bytes: int = 0
     _large: deque[Large] = field(factory=deque)
     _large_bytes: int = 0
-    _current: Large | None = None
+    #: Large files that were begun and not asked for to their end, and the bytes asked
+    #: for of the first, whose turn it is.
+    _turns: deque[Large] = field(factory=deque)
+    _turn: int = 0
     _batches: int = 0
     _open: int = 0
-    _holes: int = 0
     #: Bytes asked for in each lane since both last had work.
     _small_share: int = 0
     _large_share: int = 0
@@ -214,9 +257,8 @@ class Sender:
 
         :returns: those that were written, and their bytes.
         """
-        runs = self._run.destination.takes_holes
         ranges = [
-            Range(file.path, file.identity, 0, file.size, runs)
+            Range(file.path, file.identity, 0, file.size, file.holes > 0)
             for file in (item.file for item in batch)
         ]
         try:
@@ -294,48 +336,48 @@ class Sender:
         """
         The large file whose next slice is to be read.
         """
-        if self._current is None and self._large and not self._run.line.stopping:
-            if not self.has_free_partials():
-                return None
-            self._current = self._large.popleft()
-            self._large_bytes -= self._current.item.file.size - self._current.asked
+        turns, over = self._turns, self._turn >= TURN
+        if (
+            self._large
+            and (not turns or (over and len(turns) < TAKING_TURNS))
+            and not self._run.line.stopping
+            and self.has_free_partials()
+        ):
+            large = self._large.popleft()
+            self._large_bytes -= large.item.file.size - large.asked
             self._open += 1
-            self._run.tally.began(self._current.item)
-        large = self._current
-        if large and large.hole > large.asked and self._holes >= MAX_HOLES:
-            return None
-        return large
+            self._run.tally.began(large.item)
+            turns.appendleft(large)
+            self._turn = 0
+        elif over:
+            turns.rotate(-1)
+            self._turn = 0
+        return turns[0] if turns else None
 
     def _begin_slice(self, large: Large) -> None:
         file, offset = large.item.file, large.asked
-        runs, hole = self._run.destination.takes_holes, large.hole > offset
-        if hole:
-            length = min(MAX_BATCH_HOLES, large.hole - offset)
-        else:
-            length = min(self._window.slice, file.size - offset)
-        large.asked += length
+        length, holes = large.take(self._window.slice)
         if large.asked >= file.size:
-            self._current = None
-        wanted = Range(file.path, file.identity, offset, length, runs, hole)
+            self._turns.remove(large)
+        sparse = large.item.sparse
+        wanted = Range(file.path, file.identity, offset, length, sparse, holes)
         self._large_share += wanted.carried
+        self._turn += wanted.carried
         self._run.line.start(self._read_slice(large, wanted))
 
     async def _read_slice(self, large: Large, wanted: Range) -> None:
         flight = self._window.begin(wanted.carried, self._run.clock.seconds())
-        self._holes += wanted.hole
         result: Extent | Failure
         try:
             (result,), data = await self._run.source.read([wanted])
         except PeerError as error:
             result, data = Failure.of(error), b""
-        finally:
-            self._holes -= wanted.hole
         if isinstance(result, Extent):
             end = wanted.offset + wanted.length
             if result.length != wanted.length or result.carried != len(data):
                 result = CUT_SHORT
             elif result.ahead:
-                large.hole = min(end + result.ahead, large.item.file.size)
+                large.learn(end, result.ahead)
             if isinstance(result, Extent) and result.runs:
                 flight = self._window.lighten(flight, len(data))
         if large.broken or isinstance(result, Failure):
@@ -403,8 +445,8 @@ class Sender:
             return False
         large.broken = True
         self._open -= 1
-        if self._current is large:
-            self._current = None
+        if large in self._turns:
+            self._turns.remove(large)
         for flight, _, _ in large.arrived.values():
             self._window.drop(flight)
         large.arrived.clear()

@@ -52,6 +52,7 @@ class End:
 
     :ivar version: an identity, or what an offer called it.
     :ivar size: bytes.
+    :ivar sparse: which digest is wanted of it.
     :ivar groups: those of the pages that were added.
     :ivar digest: of the whole file, once a source has signed all of it.
     """
@@ -63,6 +64,7 @@ class End:
     size: int
     cutting: Cutting
     groups: Groups = field(init=False)
+    sparse: bool = False
     digest: bytes = b""
 
     def __attrs_post_init__(self) -> None:
@@ -75,7 +77,13 @@ class End:
         :raises CannotCompare: the end does not sign.
         """
         return await self._sign(
-            Sign(self.path, self.version, self.cutting.chunk, number)
+            Sign(
+                self.path,
+                self.version,
+                self.cutting.chunk,
+                number,
+                sparse=self.sparse,
+            )
         )
 
     async def parts(self, spans: list[Span], blocks: bool) -> list[Signature]:

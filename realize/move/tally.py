@@ -49,7 +49,7 @@ class Item:
     :ivar sent: bytes that the destination wrote.
     :ivar kept: bytes that were kept of the partial.
     :ivar reused: bytes that the destination took from the file of this name.
-    :ivar digest: BLAKE3 of the content, once known.
+    :ivar digest: of the content, once known.
     :ivar finished: the destination's answer, once the file is safe there.
     """
 
@@ -69,6 +69,13 @@ class Item:
     digest: bytes = b""
     finished: Finished | None = None
 
+    @property
+    def sparse(self) -> bool:
+        """
+        Whether it may have holes, and its digests are sparse ones.
+        """
+        return self.file.holes > 0
+
     def offer(self) -> Offer:
         """
         What the destination is asked at first.
@@ -79,7 +86,7 @@ class Item:
         """
         What the source is asked for the digests of so many bytes.
         """
-        return Prefix(self.file.path, self.file.identity, length)
+        return Prefix(self.file.path, self.file.identity, length, self.sparse)
 
     def finish(self) -> Finish:
         """

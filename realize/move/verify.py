@@ -9,6 +9,7 @@ from typing import Literal
 
 from attrs import define, frozen
 
+from realize.digest import is_sparse
 from realize.model import Digests, Failure, File, Prefix
 from realize.store.interface import Source
 
@@ -22,7 +23,7 @@ class Expected:
     What a receipt says of a file.
 
     :ivar size: bytes.
-    :ivar digest: BLAKE3 of the content.
+    :ivar digest: of the content.
     """
 
     size: int
@@ -82,7 +83,10 @@ class Verification:
         if not wanted:
             return
         results = await source.digest(
-            [Prefix(file.path, file.identity, file.size) for file, _ in wanted]
+            [
+                Prefix(file.path, file.identity, file.size, is_sparse(expected.digest))
+                for file, expected in wanted
+            ]
         )
         for (file, expected), result in zip(wanted, results, strict=True):
             self._compare(file, expected, result)

@@ -11,6 +11,7 @@ from typing import Annotated, BinaryIO, Final, Literal
 import msgspec
 from attrs import define, frozen
 
+from realize.digest import digest_text, parse_digest
 from realize.errors import UnsafePath
 from realize.observe.appending import CANCELLED
 from realize.paths import RelativePath, printable, unprintable
@@ -33,7 +34,8 @@ class Receipt:
         ``PEER:DIRECTORY``.
     :ivar path: relative to the directory.
     :ivar size: bytes.
-    :ivar blake3: digest of the content; empty for a removal where it is not known.
+    :ivar blake3: digest of the content, of either kind; empty for a removal where it is
+        not known.
     :ivar peer: who sent or took it, or ``local``.
     :ivar session: the same for all lines of one run.
     """
@@ -58,7 +60,7 @@ class Receipt:
             "place": printable(self.place),
             "path": printable(self.path),
             "size": self.size,
-            "blake3": self.blake3.hex(),
+            "blake3": digest_text(self.blake3),
             "peer": self.peer,
             "session": self.session,
         }
@@ -76,7 +78,7 @@ class _Line(msgspec.Struct):
     place: Annotated[str, msgspec.Meta(min_length=1)]
     path: str
     size: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-    blake3: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?\Z")]
+    blake3: Annotated[str, msgspec.Meta(pattern=r"^((sparse:)?[0-9a-f]{64})?\Z")]
     peer: str
     session: str
 
@@ -144,7 +146,7 @@ def _receipt(line: bytes) -> Receipt | None:
         read = msgspec.json.decode(line, type=_Line)
         path = RelativePath.parse(unprintable(read.path)).raw
         place = unprintable(read.place)
-        blake3 = bytes.fromhex(read.blake3)
+        blake3 = parse_digest(read.blake3)
     except (ValueError, RecursionError, UnsafePath):
         return None
     if read.event == "final" and not blake3:

@@ -13,6 +13,7 @@ from attrs import field, frozen
 from prometheus_client import CollectorRegistry
 from txaio.tx import get_global_log_level, make_logger
 
+from realize.digest import digest_text
 from realize.errors import DiskError, OverShare, PeerError, SyncFailed
 from realize.model import How
 from realize.observe.audit import AuditLog
@@ -267,7 +268,7 @@ class Recorder:
                 one,
                 path=self._below(each.path),
                 size=each.size,
-                blake3=each.digest.hex(),
+                blake3=digest_text(each.digest),
                 seconds=seconds,
                 crossed=nbytes,
                 **how,

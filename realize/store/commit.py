@@ -361,7 +361,7 @@ class Commits:
 
 def _verify(entry: WrittenEntry) -> None:
     written, wanted = entry.partial, entry.wanted
-    if written.size != wanted.size:
+    if written.sparse or written.size > wanted.size:
         written.extend(wanted.size)
     if written.hasher.digest() != wanted.digest:
         raise DigestMismatch(

@@ -24,7 +24,6 @@ from realize.errors import (
 from realize.model import (
     MAX_BATCH,
     MAX_BATCH_BYTES,
-    MAX_BATCH_HOLES,
     Directory,
     Failure,
     File,
@@ -115,13 +114,6 @@ class LocalDestination:
         return self._name
 
     @property
-    def takes_holes(self) -> bool:
-        """
-        See :class:`~realize.store.interface.Destination`.
-        """
-        return True
-
-    @property
     def peer(self) -> str:
         """
         For whom it is open.
@@ -184,8 +176,6 @@ class LocalDestination:
         wanted = sum(piece.carried for piece in pieces)
         if wanted != len(payload) or wanted > MAX_BATCH_BYTES:
             raise BadRequest(f"{len(payload)} bytes for pieces of {wanted}")
-        if sum(piece.length for piece in pieces) - wanted > MAX_BATCH_HOLES:
-            raise BadRequest("larger holes than one batch may have")
         return await self._work.run(
             paths, self._writer.write, pieces, memoryview(payload)
         )

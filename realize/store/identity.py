@@ -24,8 +24,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from blake3 import blake3
-
+from realize.digest import is_sparse, new_hasher
 from realize.errors import (
     BadRequest,
     NotSettled,
@@ -267,7 +266,7 @@ class Guard:
 
         Whoever opens the file for writing waits until then, so be quick.
 
-        :param digest: BLAKE3 of the version: decides where the change time cannot.
+        :param digest: of the version: decides where the change time cannot.
         :param clock: descriptor of something that was made there just now: its time is
             that of the clock by which the file's times were set, perhaps a server's.
         :param settled: whether it was looked at before and is hidden since: how young
@@ -397,7 +396,7 @@ class Guard:
         if not self._filesystem_of(status.st_dev, fd).leases:
             # What is remembered of it may be older than what is there.
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        hasher = blake3()
+        hasher = new_hasher(is_sparse(digest))
         digest_file(hasher, fd, 0, status.st_size)
         if hasher.digest() != digest or not matches(os.fstat(fd), identity_of(status)):
             raise self._changed(path)

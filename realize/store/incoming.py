@@ -42,6 +42,8 @@ class Incoming:
 
     :ivar size: bytes it will have.
     :ivar holes: how many of them will take no room, as far as the source knows.
+    :ivar sparse: whether it was offered with holes: it may have some, and its digests
+        are sparse ones.
     :ivar directory: path of the directory it goes to.
     :ivar kept_out: why it must not be written, although it may be there already.
     :ivar leftover: an earlier run left a partial that has not been opened.
@@ -57,6 +59,7 @@ class Incoming:
     size: int
     directory: bytes
     holes: int = 0
+    sparse: bool = False
     kept_out: Failure | None = None
     leftover: bool = False
     promised: int = 0

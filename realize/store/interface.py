@@ -4,9 +4,9 @@ What a store can do, whether it is on this host or a peer's.
 Rules common to all operations:
 
 - A batch holds at most :data:`~realize.model.MAX_BATCH` items and
-  :data:`~realize.model.MAX_BATCH_BYTES` bytes, and beside them
-  :data:`~realize.model.MAX_BATCH_HOLES` of holes.  Its answer has one result per item,
-  in the same order; one that failed is a :class:`~realize.model.Failure`.
+  :data:`~realize.model.MAX_BATCH_BYTES` bytes, and holes of any size.  Its answer has
+  one result per item, in the same order; one that failed is a
+  :class:`~realize.model.Failure`.
 - An exception means that the whole operation did nothing: a
   :class:`~realize.errors.PeerError` if the store says so, or
   :class:`~realize.errors.PeerGone` if a remote store lost its connection, after
@@ -145,12 +145,6 @@ class Destination(Store, Protocol):
     A store that files are put into.  It is never listed.
     """
 
-    @property
-    def takes_holes(self) -> bool:
-        """
-        Whether pieces may have :attr:`~realize.model.Piece.runs`.
-        """
-
     async def offer(
         self,
         files: Sequence[Offer],
@@ -186,8 +180,8 @@ class Destination(Store, Protocol):
         Once a piece failed, all that follow for the same file fail in the same way
         until it is offered again, and so does :meth:`finish`; the partial is kept.
 
-        Holes become holes; so does what lies between the end of a partial and a piece
-        that begins further on.
+        Of a file that was offered with holes, holes become holes; so does what lies
+        between the end of a partial and a piece that begins further on.
 
         :param payload: the bytes of all pieces, joined, without holes.
         """

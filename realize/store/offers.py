@@ -156,7 +156,7 @@ class Offers:
         except NoSuchFile:
             self.make_directory(file.directory, modes)
             present, partial = self._look(file, directories)
-        file.size = offer.size
+        file.size, file.sparse = offer.size, offer.holes > 0
         file.failure = None
         self._files.announce(file)
         file.leftover = file.partial is None and partial > 0

@@ -30,11 +30,12 @@ from attrs import define, field
 from blake3 import blake3
 
 from realize.accounts import Account
+from realize.digest import Hasher, new_hasher
 from realize.errors import BadRequest, Busy, NameTaken
-from realize.model import MAX_BATCH_HOLES, PREFIX_STEP
+from realize.model import prefix_step, prefix_steps
 from realize.paths import MAX_NAME, PARTIAL_PREFIX, PARTIAL_SUFFIX, printable
 from realize.store.names import find, unlink
-from realize.store.sparse import allocated, digest_file, digest_zeros
+from realize.store.sparse import allocated, digest_file
 
 #: Most bytes of a name that its partial can carry whole.
 _ROOM: Final = MAX_NAME - len(PARTIAL_PREFIX) - len(PARTIAL_SUFFIX)
@@ -105,6 +106,7 @@ class Partial:
     :ivar fd: descriptor; -1 once closed.
     :ivar name: its own name in the directory.
     :ivar size: bytes in it.
+    :ivar sparse: which digest *hasher* makes.
     :ivar hasher: has seen those bytes.
     :ivar stored: how many of them take room on the disk; the others are holes.
     :ivar kept: bytes of an earlier run are among them.
@@ -115,41 +117,46 @@ class Partial:
     fd: int
     name: bytes
     size: int
-    hasher: blake3
+    sparse: bool
+    hasher: Hasher = field(init=False)
     stored: int = 0
     kept: bool = False
     opened: int = field(factory=time.monotonic_ns)
     account: Account | None = None
 
+    def __attrs_post_init__(self) -> None:
+        self.hasher = new_hasher(self.sparse)
+
     @classmethod
-    def begin(cls, directory: int, name: bytes) -> Partial:
+    def begin(cls, directory: int, name: bytes, sparse: bool = False) -> Partial:
         """
         Open an empty partial; what it held before is gone.
 
         :param directory: descriptor.
         :param name: of the partial itself, as from :func:`partial_name`.
+        :param sparse: which digest is wanted of it, as in :mod:`realize.digest`.
         :raises Busy: another session holds it.
         :raises NameTaken: something that is no regular file has the name.
         :raises OSError: it could not be made.
         """
-        return cls(_open_locked(directory, name, empty=True), name, 0, blake3())
+        return cls(_open_locked(directory, name, empty=True), name, 0, sparse)
 
     @classmethod
-    def resume(cls, directory: int, name: bytes) -> Partial:
+    def resume(cls, directory: int, name: bytes, sparse: bool = False) -> Partial:
         """
         Open what an earlier run left, without believing it: ``size`` is 0 until
         :meth:`keep`, which has to come next.
 
         Parameters and errors as for :meth:`begin`.
         """
-        return cls(_open_locked(directory, name, empty=False), name, 0, blake3())
+        return cls(_open_locked(directory, name, empty=False), name, 0, sparse)
 
     def restart(self) -> None:
         """
         Make it empty.
         """
         self.size = self.stored = 0
-        self.hasher = blake3()
+        self.hasher = new_hasher(self.sparse)
         os.ftruncate(self.fd, 0)
 
     def keep(self, length: int, steps: Sequence[bytes]) -> None:
@@ -159,12 +166,12 @@ class Partial:
         :param steps: digests as in :class:`realize.model.Digests`.
         :raises BadRequest: not as many as *length* needs.
         """
-        if len(steps) != max(1, -(-length // PREFIX_STEP)):
+        if len(steps) != prefix_steps(length):
             raise BadRequest(f"{len(steps)} digests for {length} bytes")
         available = min(length, os.fstat(self.fd).st_size)
-        kept, agreed = 0, blake3()
+        kept, agreed, step = 0, new_hasher(self.sparse), prefix_step(length)
         for index, expected in enumerate(steps, 1):
-            end = min(index * PREFIX_STEP, length)
+            end = min(index * step, length)
             if end > available:
                 break
             hasher = agreed.copy()
@@ -236,17 +243,14 @@ class Partial:
         """
         Make it *size* bytes long, with a hole at its end.
 
-        :raises BadRequest: it is longer already, or shorter by more than
-            :data:`~realize.model.MAX_BATCH_HOLES`.
+        :raises BadRequest: it is longer already.
         """
         hole = size - self.size
         if hole < 0:
             raise BadRequest(f"{self.size} bytes were written of a file of {size}")
-        if hole > MAX_BATCH_HOLES:
-            raise BadRequest(f"a hole of {hole} bytes at once")
         if hole:
             os.ftruncate(self.fd, size)
-            digest_zeros(self.hasher, hole)
+            self.hasher.zeros(hole)
             self.size = size
 
     def close(self) -> None:

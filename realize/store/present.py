@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from blake3 import blake3
-
+from realize.digest import is_sparse, new_hasher
 from realize.errors import DigestMismatch, NameTaken
 from realize.model import Held, carried
 from realize.paths import printable
@@ -110,7 +109,7 @@ def proven(
             )
         if allocated(status) < size:
             sync(fd)
-        hasher = blake3()
+        hasher = new_hasher(is_sparse(digest))
         digest_file(hasher, fd, 0, size)
         if hasher.digest() != digest:
             raise DigestMismatch(f"{printable(name)}: the present file differs")

@@ -18,11 +18,11 @@ from itertools import groupby
 from typing import Final, Protocol, TypeVar
 
 from attrs import define, field
-from blake3 import blake3
 from twisted.internet.defer import CancelledError
 
+from realize.digest import Hasher, new_hasher
 from realize.errors import BadRequest, PeerError, SourceChanged
-from realize.model import PREFIX_STEP, Digests, Extent, Failure, Prefix, Range
+from realize.model import Digests, Extent, Failure, Prefix, Range, prefix_step
 from realize.paths import parent_of, printable
 from realize.store.identity import Guard, TooFresh, matches, size_of
 from realize.store.root import Root
@@ -31,7 +31,6 @@ from realize.store.sparse import (
     allocated,
     cut_holes,
     digest_runs,
-    digest_zeros,
     read_at,
     read_runs,
 )
@@ -46,7 +45,7 @@ MAX_MARKS: Final = 64
 _BLOCK: Final = 1024 * 1024
 _AHEAD: Final = 8 * 1024 * 1024
 
-_NOTHING: Final = blake3().digest()
+_NOTHING: Final = new_hasher(sparse=False).digest()
 
 
 class _Item(Protocol):
@@ -65,7 +64,8 @@ class _OpenFile:
 
     :ivar identity: by which it is asked for.
     :ivar version: the identity that it has; another if it has lost links.
-    :ivar holes: where its holes are; None if it has none.
+    :ivar holes: where its holes are; None if it has none, or is taken for such a one.
+    :ivar sparse: which digest *hasher* makes.
     :ivar hasher: has seen the first *position* bytes; None if there was a gap.
     :ivar marks: hashers that have seen shorter beginnings, by length.
     :ivar counted: its descriptor is in the account of the root.
@@ -76,10 +76,14 @@ class _OpenFile:
     version: bytes
     fd: int
     holes: HoleMap | None
-    hasher: blake3 | None = field(factory=blake3)
+    sparse: bool
+    hasher: Hasher | None = field(init=False)
     position: int = 0
-    marks: OrderedDict[int, blake3] = field(factory=OrderedDict)
+    marks: OrderedDict[int, Hasher] = field(factory=OrderedDict)
     counted: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self.hasher = new_hasher(self.sparse)
 
     def seek(self, offset: int) -> None:
         """
@@ -87,7 +91,9 @@ class _OpenFile:
         """
         if offset != self.position or self.hasher is None:
             mark = self.marks.get(offset)
-            self.hasher = mark.copy() if mark else None if offset else blake3()
+            self.hasher = mark.copy() if mark else None
+            if not offset:
+                self.hasher = new_hasher(self.sparse)
             self.position = offset
 
     def add(self, data: bytes | memoryview) -> None:
@@ -112,7 +118,7 @@ class _OpenFile:
         """
         self.position += length
         if self.hasher is not None:
-            digest_zeros(self.hasher, length)
+            self.hasher.zeros(length)
 
     def mark(self) -> None:
         """
@@ -157,6 +163,9 @@ class Reader:
                 extents.append(result)
             else:
                 extent, data = result
+                if extent.ahead and len(ranges) > 1:
+                    # The answer holds no more.
+                    extent = Extent(extent.length, extent.digest, extent.runs)
                 extents.append(extent)
                 parts.append(data)
         return extents, b"".join(parts)
@@ -251,7 +260,7 @@ class Reader:
     ) -> tuple[Extent, bytes]:
         size = size_of(item.identity)
         length = item.length
-        if length != size or item.offset or item.hole:
+        if length != size or item.offset or item.holes:
             return self._read_part(directory, name, item, first)
         fd, version = self._guard.open_version(
             directory, name, item.path, item.identity, fresh=not first
@@ -262,8 +271,10 @@ class Reader:
                 data = read_at(fd, size, 0)
             complete = len(data) == size
             status = self._check(directory, name, item, version, complete)
-            digest = blake3(data).digest()
-            if item.runs and allocated(status) < size:
+            hasher = new_hasher(item.sparse)
+            hasher.update(data)
+            digest = hasher.digest()
+            if item.sparse and allocated(status) < size:
                 runs = HoleMap(fd, size).runs(0, size)
                 cut = cut_holes(runs, data) if runs else None
                 if cut is not None:
@@ -277,9 +288,9 @@ class Reader:
     ) -> tuple[Extent, bytes]:
         end = item.offset + item.length
         size = size_of(item.identity)
-        if item.offset < 0 or item.length <= 0 or end > size:
+        if not (0 <= item.offset < end <= size and item.carried >= 0):
             raise BadRequest(f"{printable(item.path)}: a range that is not in the file")
-        opened = self._take(item.path, item.identity)
+        opened = self._take(item)
         if opened is None:
             fd, version = self._guard.open_version(
                 directory, name, item.path, item.identity, fresh=not first
@@ -287,7 +298,7 @@ class Reader:
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
             opened = self._opened(item, fd, version)
         digest = b""
-        ahead = 0
+        ahead: list[int] = []
         try:
             runs = self._runs(opened, item)
             if runs:
@@ -304,7 +315,7 @@ class Reader:
             else:
                 opened.add(data)
             opened.marks.clear()
-            if item.runs and opened.holes is not None:
+            if opened.holes is not None:
                 ahead = opened.holes.ahead(end)
             if end < size:
                 if not ahead:
@@ -322,7 +333,7 @@ class Reader:
 
     def _opened(self, item: Range | Prefix, fd: int, version: bytes) -> _OpenFile:
         try:
-            holes = HoleMap.of(fd)
+            holes = HoleMap.of(fd) if item.sparse else None
             if holes is not None:
                 # There have been file systems that took for a hole what was written,
                 # but not yet to the disk.
@@ -331,19 +342,19 @@ class Reader:
         except BaseException:
             os.close(fd)
             raise
-        return _OpenFile(item.path, item.identity, version, fd, holes)
+        return _OpenFile(item.path, item.identity, version, fd, holes, item.sparse)
 
     @staticmethod
     def _runs(opened: _OpenFile, item: Range) -> list[int]:
         """
         The runs of a range, if it has holes and they may be told.
 
-        :raises SourceChanged: it was to be a hole, and is none.
+        :raises SourceChanged: it was to have larger holes.
         """
         runs: list[int] = []
-        if opened.holes is not None and item.runs:
+        if opened.holes is not None:
             runs = opened.holes.runs(item.offset, item.offset + item.length)
-        if item.hole and runs != [0, item.length]:
+        if sum(runs[1::2]) < item.holes:
             raise SourceChanged(f"{printable(item.path)}: a hole was filled")
         return runs
 
@@ -381,12 +392,13 @@ class Reader:
         os.posix_fadvise(opened.fd, 0, item.length, os.POSIX_FADV_SEQUENTIAL)
         buffer = memoryview(bytearray(min(item.length, _BLOCK)))
         steps: list[bytes] = []
+        step = prefix_step(item.length)
         while opened.position < item.length:
             if self._stopped:
                 raise CancelledError
-            goal = min(item.length, (len(steps) + 1) * PREFIX_STEP)
+            goal = min(item.length, (len(steps) + 1) * step)
             missing = goal - opened.position
-            hole = 0 if opened.holes is None else opened.holes.ahead(opened.position)
+            hole = 0 if opened.holes is None else opened.holes.hole(opened.position)
             if hole:
                 opened.add_hole(min(hole, missing))
             else:
@@ -427,13 +439,15 @@ class Reader:
 
     # -- files kept open
 
-    def _take(self, path: bytes, identity: bytes) -> _OpenFile | None:
+    def _take(self, item: Range) -> _OpenFile | None:
         """
         The open file of this version, which is the caller's until it is kept again.
         """
         with self._lock:
-            opened = self._open.pop(path, None)
-        if opened is not None and opened.identity != identity:
+            opened = self._open.pop(item.path, None)
+        if opened is not None and (
+            opened.identity != item.identity or opened.sparse != item.sparse
+        ):
             self._close(opened)
             return None
         return opened

@@ -17,6 +17,7 @@ from typing import Literal
 
 from attrs import define
 
+from realize.digest import is_digest
 from realize.errors import (
     BadRequest,
     DiskError,
@@ -25,7 +26,7 @@ from realize.errors import (
     SourceChanged,
     StillOpen,
 )
-from realize.model import DIGEST_SIZE, Failure, Removal, Removed
+from realize.model import Failure, Removal, Removed
 from realize.paths import RelativePath, parent_of, printable
 from realize.store.hidden import CANNOT_HIDE, HiddenDirectory, put_back, undo
 from realize.store.identity import Guard, identity_of, matches_moved
@@ -179,7 +180,7 @@ class Remover:
         return Failure.of(failure)
 
     def _name_of(self, file: Removal) -> bytes:
-        if len(file.digest) != DIGEST_SIZE:
+        if not is_digest(file.digest):
             raise BadRequest("a removal needs the digest of what was moved")
         return self._root.path(file.path).name
 

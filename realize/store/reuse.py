@@ -73,14 +73,12 @@ def apply_patch(
     present: int,
     steps: Sequence[Step],
     payload: memoryview,
-    sparse: bool,
 ) -> None:
     """
     Add the stretch that *steps* describe to the partial.
 
     :param present: descriptor of the present file.
     :param payload: what the present file does not have.
-    :param sparse: whether the new version has holes.
     :raises DigestMismatch: the present file is shorter than it was.
     :raises OSError: give the partial up.
     """
@@ -97,11 +95,11 @@ def apply_patch(
         else:
             data = payload[at : at + step.length]
             at += step.length
-            _write(partial, step.offset, data, sparse)
+            _write(partial, step.offset, data)
 
 
-def _write(partial: Partial, offset: int, data: memoryview, sparse: bool) -> None:
-    runs = zero_runs(data, offset) if sparse else []
+def _write(partial: Partial, offset: int, data: memoryview) -> None:
+    runs = zero_runs(data, offset) if partial.sparse else []
     dense = cut_holes(runs, data) if runs else None
     if dense is None:
         partial.write(offset, data)

@@ -18,7 +18,6 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Final
 
 from attrs import define, field
-from blake3 import blake3
 from twisted.internet.defer import CancelledError
 
 from realize.delta.chunks import LARGEST_FILE, Cutting
@@ -31,6 +30,7 @@ from realize.delta.signature import (
     sign_chunks,
     sign_group,
 )
+from realize.digest import Hasher, new_hasher
 from realize.errors import BadRequest, SourceChanged
 from realize.paths import parent_of, printable
 from realize.store.identity import Guard, TooFresh, matches, size_of
@@ -127,9 +127,9 @@ class _Begun:
 
     version: bytes
     cutting: Cutting
+    hasher: Hasher
     pages: int = 0
     offset: int = 0
-    hasher: blake3 = field(factory=blake3)
     blocks: _Blocks = field(factory=_Blocks)
 
 
@@ -222,7 +222,8 @@ class Signer:
     def _take(self, wanted: Sign) -> _Begun:
         with self._lock:
             if not wanted.page:
-                fresh = _Begun(wanted.version, wanted.cutting)
+                hasher = new_hasher(wanted.sparse)
+                fresh = _Begun(wanted.version, wanted.cutting, hasher)
                 self._begun[wanted.path] = fresh
                 return fresh
             begun = self._begun.get(wanted.path)

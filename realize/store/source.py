@@ -16,7 +16,6 @@ from realize.model import (
     EVERYTHING,
     MAX_BATCH,
     MAX_BATCH_BYTES,
-    MAX_BATCH_HOLES,
     Digests,
     Extent,
     Failure,
@@ -159,8 +158,7 @@ class LocalSource:
         """
         _check_batch(ranges)
         wanted = sum(max(each.carried, 0) for each in ranges)
-        holes = sum(each.length for each in ranges if each.hole)
-        if wanted > MAX_BATCH_BYTES or holes > MAX_BATCH_HOLES:
+        if wanted > MAX_BATCH_BYTES:
             raise BadRequest("more bytes than one batch may hold")
         keys = [each.path for each in ranges]
         return await self.work.run(keys, self._read, ranges)

@@ -13,17 +13,15 @@ from collections.abc import Sequence
 from typing import Final
 
 from attrs import define
-from blake3 import blake3
 
-from realize.model import HOLES_WORTH_TELLING, MAX_RUNS
+from realize.digest import BLOCK, Hasher
+from realize.model import HOLES_WORTH_TELLING, MAX_AHEAD, MAX_RUNS
 
-#: Bytes digested at a time: zeros, which are best kept in the processor's cache, and
-#: what is read from files.
-_ZEROS: Final = memoryview(bytes(256 * 1024))
-_BLOCK: Final = 1024 * 1024
+#: Bytes read at a time.
+_PART: Final = 1024 * 1024
 
-#: Fewer zeros are no hole worth having.
-_ZERO_BLOCK: Final = 64 * 1024
+#: Compares with any buffer as fast as memory can be read; ``bytes`` would not.
+_ZEROS: Final = bytearray(BLOCK)
 
 
 def allocated(status: os.stat_result) -> int:
@@ -85,17 +83,24 @@ class HoleMap:
 
         Empty, too, if there are too many runs to tell.
         """
+        runs = self._runs(start, end, MAX_RUNS + 1)
+        return runs if 1 < len(runs) <= MAX_RUNS else []
+
+    def _runs(self, start: int, end: int, most: int) -> list[int]:
+        """
+        The first runs from *start* on.
+        """
         runs: list[int] = []
-        while start < end:
+        while start < end and len(runs) <= most:
             stop, is_hole = self.run(start)
             stop = min(stop, end)
             if is_hole != bool(len(runs) % 2):
                 runs.append(0)
             runs.append(stop - start)
             start = stop
-        return runs if 1 < len(runs) <= MAX_RUNS else []
+        return runs[:most]
 
-    def ahead(self, at: int) -> int:
+    def hole(self, at: int) -> int:
         """
         Bytes of the hole at *at*; 0 if there is data.
         """
@@ -103,6 +108,12 @@ class HoleMap:
             return 0
         end, is_hole = self.run(at)
         return end - at if is_hole else 0
+
+    def ahead(self, at: int) -> list[int]:
+        """
+        As :attr:`realize.model.Extent.ahead`, for what comes at *at*.
+        """
+        return self._runs(at, self.size, MAX_AHEAD) if self.hole(at) else []
 
     def _ask(self, at: int) -> None:
         try:
@@ -158,7 +169,7 @@ def cut_holes(runs: Sequence[int], content: bytes | memoryview) -> bytes | None:
         part = view[at : at + length]
         if index % 2 == 0:
             parts.append(part)
-        elif bytes(part).count(0) != length:
+        elif not is_zero(part):
             return None
         at += length
     return b"".join(parts)
@@ -173,9 +184,8 @@ def zero_runs(data: memoryview, offset: int) -> list[int]:
     runs = [0]
     at = 0
     while at < len(data):
-        stop = min(len(data), at + _ZERO_BLOCK - (offset + at) % _ZERO_BLOCK)
-        block = data[at:stop]
-        is_hole = len(block) == _ZERO_BLOCK and block == _ZEROS[:_ZERO_BLOCK]
+        stop = min(len(data), at + BLOCK - (offset + at) % BLOCK)
+        is_hole = stop - at == BLOCK and data[at:stop] == _ZEROS
         if is_hole != (len(runs) % 2 == 0):
             runs.append(0)
         runs[-1] += stop - at
@@ -183,7 +193,17 @@ def zero_runs(data: memoryview, offset: int) -> list[int]:
     return runs if len(runs) > 1 else []
 
 
-def digest_runs(hasher: blake3, runs: Sequence[int], data: bytes) -> None:
+def is_zero(data: memoryview) -> bool:
+    """
+    Whether there are only zeros.
+    """
+    return all(
+        _ZEROS[: len(data) - at] == data[at : at + BLOCK]
+        for at in range(0, len(data), BLOCK)
+    )
+
+
+def digest_runs(hasher: Hasher, runs: Sequence[int], data: bytes) -> None:
     """
     Show *hasher* data and holes.
 
@@ -192,23 +212,13 @@ def digest_runs(hasher: blake3, runs: Sequence[int], data: bytes) -> None:
     view = memoryview(data)
     for index, length in enumerate(runs):
         if index % 2:
-            digest_zeros(hasher, length)
+            hasher.zeros(length)
         else:
             hasher.update(view[:length])
             view = view[length:]
 
 
-def digest_zeros(hasher: blake3, count: int) -> None:
-    """
-    Show *hasher* so many zeros.
-    """
-    while count > 0:
-        part = _ZEROS[:count]
-        hasher.update(part)
-        count -= len(part)
-
-
-def digest_file(hasher: blake3, fd: int, start: int, end: int) -> None:
+def digest_file(hasher: Hasher, fd: int, start: int, end: int) -> None:
     """
     Show *hasher* the bytes of a file from *start* to *end*, or to where it ends.
 
@@ -217,14 +227,14 @@ def digest_file(hasher: blake3, fd: int, start: int, end: int) -> None:
     holes = HoleMap.of(fd)
     if holes is not None:
         end = min(end, holes.size)
-    view = memoryview(bytearray(max(0, min(_BLOCK, end - start))))
+    view = memoryview(bytearray(max(0, min(_PART, end - start))))
     while start < end:
         stop = end
         if holes is not None:
             stop, is_hole = holes.run(start)
             stop = min(stop, end)
             if is_hole:
-                digest_zeros(hasher, stop - start)
+                hasher.zeros(stop - start)
                 start = stop
                 continue
         count = os.preadv(fd, [view[: stop - start]], start)

@@ -136,6 +136,7 @@ class Writer:
         partial = file.partial
         if piece.keep:
             partial = partial or self._open(file, Partial.resume, directories)
+            partial.sparse = file.sparse
             partial.keep(piece.offset, piece.keep)
             self._files.promise(file, partial.stored)
             return partial.size
@@ -143,10 +144,13 @@ class Writer:
             if partial is None:
                 partial = self._open(file, Partial.begin, directories)
             else:
+                partial.sparse = file.sparse
                 partial.restart()
             self._files.promise(file, 0)
         elif partial is None:
             raise BadRequest(f"{printable(file.path)}: begins at {piece.offset}")
+        if not partial.sparse and (piece.runs or piece.offset > partial.size):
+            raise BadRequest(f"{printable(file.path)}: a hole, but offered without")
         if file.holes and partial.stored + len(data) > file.size - file.holes:
             self._files.promise(file, partial.stored + len(data))
         partial.write_runs(piece.offset, piece.runs, data)
@@ -182,18 +186,19 @@ class Writer:
             self._files.promise(file, partial.stored)
             directory = directories.descriptor(file.directory)
             with open_present(directory, file.name, patch.version) as present:
-                sparse = file.holes > 0
-                apply_patch(partial, present, patch.steps, payload, sparse)
+                apply_patch(partial, present, patch.steps, payload)
         return self._grown(file, partial, begin, partial.size - begin)
 
     def _open(
         self,
         file: Incoming,
-        opening: Callable[[int, bytes], Partial],
+        opening: Callable[[int, bytes, bool], Partial],
         directories: DirectoriesInTurn,
     ) -> Partial:
         self._commits.check(file.path, file.directory)
         if file.kept_out is not None:
             raise file.kept_out.error
         directory = directories.descriptor(file.directory)
-        return self._files.open(file, lambda: opening(directory, file.partial_name))
+        return self._files.open(
+            file, lambda: opening(directory, file.partial_name, file.sparse)
+        )

@@ -122,13 +122,7 @@ class Connection:
             commands.OpenDestination, quick=True, directory=directory, below=below
         )
         name = store_name(self.peer, directory, below)
-        return RemoteDestination(
-            self,
-            name,
-            answer["store"],
-            answer["payload"].head,
-            takes_holes="holes" in self.features,
-        )
+        return RemoteDestination(self, name, answer["store"], answer["payload"].head)
 
     # -- limits
 

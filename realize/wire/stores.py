@@ -20,7 +20,6 @@ from realize.model import (
     EVERYTHING,
     MAX_BATCH,
     MAX_BATCH_BYTES,
-    PREFIX_STEP,
     Digests,
     Directory,
     Extent,
@@ -39,6 +38,7 @@ from realize.model import (
     Removed,
     Subset,
     Written,
+    prefix_steps,
 )
 from realize.paths import parent_of, printable
 from realize.store.interface import Source
@@ -214,20 +214,7 @@ class RemoteSource(_RemoteStore):
 class RemoteDestination(_RemoteStore):
     """
     A :class:`~realize.store.interface.Destination` of a peer.
-
-    :ivar takes_holes: see there.
     """
-
-    def __init__(
-        self,
-        connection: Asks,
-        name: str,
-        number: int,
-        place: Place,
-        takes_holes: bool = True,
-    ) -> None:
-        super().__init__(connection, name, number, place)
-        self.takes_holes = takes_holes
 
     async def offer(
         self,
@@ -310,7 +297,7 @@ def _weigh_file(item: Any) -> int:
 
 
 def _weigh_prefix(item: Prefix) -> int:
-    return _weigh_file(item) + _DIGEST * (item.length // PREFIX_STEP + 1)
+    return _weigh_file(item) + _DIGEST * prefix_steps(item.length)
 
 
 def _weigh_piece(item: Piece) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 from blake3 import blake3
 
+from realize.digest import SparseHasher
 from realize.model import Failure, File, Finish, Offer, Page, Piece, Removal
 from realize.store.interface import Destination, Source
 from tests.contract.pairs import Pair, run
@@ -21,6 +22,15 @@ def digest(content: bytes) -> bytes:
     BLAKE3.
     """
     return blake3(content).digest()
+
+
+def sparse_digest(content: bytes) -> bytes:
+    """
+    That of a file with holes.
+    """
+    hasher = SparseHasher()
+    hasher.update(content)
+    return hasher.digest()
 
 
 def finish_of(path: bytes, content: bytes, mode: int = 0o640) -> Finish:

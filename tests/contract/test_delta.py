@@ -23,10 +23,17 @@ from realize.errors import (
     PeerError,
     SourceChanged,
 )
-from realize.model import Finished, Offer, Piece, Written
+from realize.model import Finish, Finished, Offer, Piece, Written
 from tests.contract.conftest import contents
 from tests.contract.pairs import run, run_all
-from tests.contract.steps import codes, digest, files_of, finish_of
+from tests.contract.steps import (
+    MTIME_NS,
+    codes,
+    digest,
+    files_of,
+    finish_of,
+    sparse_digest,
+)
 
 CHUNK = 2048
 CUTTING = Cutting(CHUNK)
@@ -322,8 +329,9 @@ class TestReuse:
         steps = [Fetch(0, 5 + 2 * MIB), Reuse(5 + 2 * MIB, MIB, 0)]
         patch = Patch(b"x", held.version, steps)
         run(pair, destination.reuse(patch, new[: 5 + 2 * MIB]))
-        results = run(pair, destination.finish([finish_of(b"x", new)]))
-        assert codes(results) == ["Finished"]
+        value = sparse_digest(new) if holes else digest(new)
+        finish = Finish(b"x", len(new), value, 0o640, MTIME_NS)
+        assert codes(run(pair, destination.finish([finish]))) == ["Finished"]
         assert contents(there) == {"x": new}
         stored = (there / "x").stat().st_blocks * 512
         assert (stored < 2 * MIB) == (holes > 0)

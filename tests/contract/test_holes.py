@@ -7,16 +7,17 @@ A real file system tells what became of them: ``st_blocks``.
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from realize.errors import BadRequest
+from realize.digest import SparseHasher
 from realize.model import (
     MAX_BATCH_BYTES,
-    MAX_BATCH_HOLES,
+    MAX_STEPS,
     Digests,
     Extent,
     Failure,
@@ -28,7 +29,7 @@ from realize.model import (
     Written,
 )
 from tests.contract.pairs import LocalPair, run
-from tests.contract.steps import MTIME_NS, codes, digest, files_of, finish_of
+from tests.contract.steps import MTIME_NS, codes, digest, files_of, sparse_digest
 
 pytestmark = pytest.mark.holes
 
@@ -52,6 +53,13 @@ def sparse(path: Path, *runs: int) -> bytes:
     return content
 
 
+def finish_of(content: bytes) -> Finish:
+    """
+    How a file ``x`` with holes is finished.
+    """
+    return Finish(b"x", len(content), sparse_digest(content), 0o640, MTIME_NS)
+
+
 def taken(path: Path) -> int:
     """
     Bytes of disk that a file takes.
@@ -68,7 +76,7 @@ def move(pair, source, destination, size: int, slice_size: int) -> list[Written]
     offset, last, written = 0, b"", []
     while offset < size or not written:
         length = min(slice_size, size - offset)
-        wanted = Range(b"x", file.identity, offset, length, runs=True)
+        wanted = Range(b"x", file.identity, offset, length, sparse=file.holes > 0)
         (extent,), data = run(pair, source.read([wanted]))
         assert isinstance(extent, Extent)
         assert len(data) == extent.carried
@@ -123,17 +131,18 @@ def test_only_data_is_sent(pair, source, here):
     """
     content = sparse(here / "x", 1, 100, 1)
     identity = files_of(pair, source)[b"x"].identity
-    wanted = Range(b"x", identity, 0, 2 * BLOCK, runs=True)
+    wanted = Range(b"x", identity, 0, 2 * BLOCK, sparse=True)
     (extent,), data = run(pair, source.read([wanted]))
-    assert extent == Extent(2 * BLOCK, b"", [BLOCK, BLOCK], 99 * BLOCK)
+    ahead = [0, 99 * BLOCK, BLOCK]
+    assert extent == Extent(2 * BLOCK, b"", [BLOCK, BLOCK], ahead)
     assert bytes(data) == DATA
-    wanted = Range(b"x", identity, 2 * BLOCK, 99 * BLOCK, runs=True, hole=True)
+    wanted = Range(b"x", identity, 2 * BLOCK, 99 * BLOCK, True, 99 * BLOCK)
     (extent,), data = run(pair, source.read([wanted]))
     assert extent == Extent(99 * BLOCK, b"", [0, 99 * BLOCK])
     assert bytes(data) == b""
-    wanted = Range(b"x", identity, 101 * BLOCK, BLOCK, runs=True)
+    wanted = Range(b"x", identity, 101 * BLOCK, BLOCK, sparse=True)
     (extent,), data = run(pair, source.read([wanted]))
-    assert extent == Extent(BLOCK, digest(content))
+    assert extent == Extent(BLOCK, sparse_digest(content))
 
 
 def test_zeros_for_whom_knows_no_holes(pair, source, here):
@@ -144,7 +153,7 @@ def test_zeros_for_whom_knows_no_holes(pair, source, here):
     identity = files_of(pair, source)[b"x"].identity
     for start, length in ((0, 4 * BLOCK), (0, BLOCK), (BLOCK, 2 * BLOCK)):
         (extent,), data = run(pair, source.read([Range(b"x", identity, start, length)]))
-        assert (extent.length, extent.runs, extent.ahead) == (length, [], 0)
+        assert (extent.length, extent.runs, extent.ahead) == (length, [], [])
         assert bytes(data) == content[start : start + length]
 
 
@@ -154,7 +163,7 @@ def test_no_hole_any_more(pair, source, here):
     """
     sparse(here / "x", 1, 8)
     identity = files_of(pair, source)[b"x"].identity
-    wanted = Range(b"x", identity, 0, 4 * BLOCK, runs=True, hole=True)
+    wanted = Range(b"x", identity, 0, 4 * BLOCK, True, 3 * BLOCK + 1)
     (failure,), _data = run(pair, source.read([wanted]))
     assert failure.code == "SOURCE_CHANGED"
 
@@ -168,10 +177,12 @@ def test_digest_of_a_hole(pair, source, here):
     for length in (len(content), 20 * BLOCK):
         (digests,) = run(pair, source.digest([Prefix(b"x", identity, length)]))
         assert digests == Digests([digest(content[:length])])
+        (digests,) = run(pair, source.digest([Prefix(b"x", identity, length, True)]))
+        assert digests == Digests([sparse_digest(content[:length])])
     rest = len(content) - 20 * BLOCK
-    wanted = Range(b"x", identity, 20 * BLOCK, rest, runs=True)
+    wanted = Range(b"x", identity, 20 * BLOCK, rest, sparse=True)
     (extent,), data = run(pair, source.read([wanted]))
-    assert (extent.digest, bytes(data)) == (digest(content), DATA)
+    assert (extent.digest, bytes(data)) == (sparse_digest(content), DATA)
 
 
 def test_resume_in_a_hole(pair, source, destination, here, there):
@@ -183,11 +194,11 @@ def test_resume_in_a_hole(pair, source, destination, here, there):
         partial.write(DATA)
         partial.truncate(20 * BLOCK)
     run(pair, destination.offer([Offer(b"x", len(content), 40 * BLOCK)], []))
-    keep = Piece(b"x", 20 * BLOCK, 0, [digest(content[: 20 * BLOCK])])
+    keep = Piece(b"x", 20 * BLOCK, 0, [sparse_digest(content[: 20 * BLOCK])])
     rest = Piece(b"x", 20 * BLOCK, 22 * BLOCK, runs=[0, 21 * BLOCK, BLOCK])
     results = run(pair, destination.write([keep, rest], DATA))
     assert results == [Written(20 * BLOCK), Written(42 * BLOCK)]
-    results = run(pair, destination.finish([finish_of(b"x", content)]))
+    results = run(pair, destination.finish([finish_of(content)]))
     assert codes(results) == ["Finished"]
     assert (there / "x").read_bytes() == content
     assert taken(there / "x") == 2 * BLOCK
@@ -199,10 +210,10 @@ def test_hole_over_what_was_there(pair, destination, there):
     """
     (there / ".x.realize-part").write_bytes(DATA * 20)
     content = bytes(20 * BLOCK)
-    run(pair, destination.offer([Offer(b"x", len(content))], []))
+    run(pair, destination.offer([Offer(b"x", len(content), len(content))], []))
     hole = Piece(b"x", 0, len(content), runs=[0, len(content)])
     assert run(pair, destination.write([hole], b"")) == [Written(len(content))]
-    results = run(pair, destination.finish([finish_of(b"x", content)]))
+    results = run(pair, destination.finish([finish_of(content)]))
     assert codes(results) == ["Finished"]
     assert (there / "x").read_bytes() == content
     assert taken(there / "x") == 0
@@ -223,32 +234,69 @@ def test_runs_out_of_bounds(pair, destination, piece):
     """
     Runs that are not as long as their piece, or not in the file.
     """
-    run(pair, destination.offer([Offer(b"x", 100)], []))
+    run(pair, destination.offer([Offer(b"x", 100, 50)], []))
     (result,) = run(pair, destination.write([piece], b"1"))
     assert isinstance(result, Failure)
     assert result.code == "BAD_REQUEST"
 
 
-def test_holes_are_digested_in_bounds(pair, source, destination, here):
+def test_as_large_as_can_be(pair, on_tmpfs):
     """
-    Nobody can make this end digest zeros for years: not with a piece, a gap, or the
-    end of a file.
+    What 8 EiB cost is what their data costs: read, digested, written, kept, finished
+    and proven.
     """
-    huge = 2**62
-    run(pair, destination.offer([Offer(b"x", huge, huge)], []))
-    with pytest.raises(BadRequest):
-        run(pair, destination.write([Piece(b"x", 0, huge, runs=[0, huge])], b""))
-    (result,) = run(pair, destination.write([Piece(b"x", huge, 0)], b""))
-    assert result.code == "BAD_REQUEST"
-    run(pair, destination.offer([Offer(b"x", huge, huge - 1)], []))
-    assert run(pair, destination.write([Piece(b"x", 0, 1)], b"1")) == [Written(1)]
-    (result,) = run(pair, destination.finish([Finish(b"x", huge, bytes(32), 0, 0)]))
-    assert result.code == "BAD_REQUEST"
-    sparse(here / "x", 0, 8)
-    identity = files_of(pair, source)[b"x"].identity
-    wanted = Range(b"x", identity, 0, MAX_BATCH_HOLES + 1, runs=True, hole=True)
-    with pytest.raises(BadRequest):
-        run(pair, source.read([wanted]))
+    here, there = on_tmpfs / "here", on_tmpfs / "there"
+    here.mkdir()
+    there.mkdir()
+    source, destination = pair.open_source(here), pair.open_destination(there)
+    huge = 2**63 - 1
+    with (here / "x").open("wb") as content:
+        content.write(DATA)
+        content.seek(2**62)
+        content.write(DATA)
+        content.truncate(huge)
+    runs = [BLOCK, 2**62 - BLOCK, BLOCK, huge - 2**62 - BLOCK]
+    hasher = SparseHasher()
+    for index, length in enumerate(runs):
+        if index % 2:
+            hasher.zeros(length)
+        else:
+            hasher.update(DATA)
+    file = files_of(pair, source)[b"x"]
+    assert file.holes == huge - 2 * BLOCK
+    first = Range(b"x", file.identity, 0, BLOCK, sparse=True)
+    (extent,), _ = run(pair, source.read([first]))
+    assert extent.ahead == [0, *runs[1:]]
+    rest = Range(b"x", file.identity, BLOCK, huge - BLOCK, True, file.holes)
+    (extent,), data = run(pair, source.read([rest]))
+    assert (extent.digest, extent.runs) == (hasher.digest(), [0, *runs[1:]])
+    (digests,) = run(pair, source.digest([Prefix(b"x", file.identity, huge, True)]))
+    assert digests.steps[-1] == hasher.digest()
+    assert len(digests.steps) <= MAX_STEPS
+    run(pair, destination.offer([Offer(b"x", huge, file.holes)], []))
+    pieces = [
+        Piece(b"x", 0, BLOCK),
+        Piece(b"x", BLOCK, huge - BLOCK, runs=extent.runs),
+        Piece(b"x", huge, 0, digests.steps),
+    ]
+    assert run(pair, destination.write(pieces, DATA + bytes(data))) == [
+        Written(BLOCK),
+        Written(huge),
+        Written(huge),
+    ]
+    finish = Finish(b"x", huge, hasher.digest(), 0o640, MTIME_NS)
+    for how in ("written", "present"):
+        (finished,) = run(pair, destination.finish([finish]))
+        assert finished.how == how
+
+
+@pytest.fixture
+def on_tmpfs():
+    """
+    A folder of a file system that takes files of 8 EiB.
+    """
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="realize-holes-") as folder:
+        yield Path(folder)
 
 
 def test_room_for_the_data_only(pair, source, destination, here, there):

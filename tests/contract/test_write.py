@@ -12,13 +12,21 @@ from realize.errors import BadRequest
 from realize.model import (
     PREFIX_STEP,
     Failure,
+    Finish,
     Offer,
     Piece,
     Written,
 )
 from tests.contract.conftest import contents
 from tests.contract.pairs import run
-from tests.contract.steps import codes, digest, finish_of, put
+from tests.contract.steps import (
+    MTIME_NS,
+    codes,
+    digest,
+    finish_of,
+    put,
+    sparse_digest,
+)
 
 
 class TestWrite:
@@ -57,12 +65,40 @@ class TestWrite:
         Bytes that were skipped are zeros, at the beginning, between and at the end.
         """
         content = bytes(100_000) + b"data" + bytes(100_000)
-        run(pair, destination.offer([Offer(b"x", len(content))], []))
+        run(pair, destination.offer([Offer(b"x", len(content), 200_000)], []))
         pieces = [Piece(b"x", 0, 0), Piece(b"x", 100_000, 4)]
         run(pair, destination.write(pieces, b"data"))
-        results = run(pair, destination.finish([finish_of(b"x", content)]))
-        assert codes(results) == ["Finished"]
+        finish = Finish(b"x", len(content), sparse_digest(content), 0o640, MTIME_NS)
+        assert codes(run(pair, destination.finish([finish]))) == ["Finished"]
         assert contents(there) == {"x": content}
+
+    @pytest.mark.parametrize(
+        "piece",
+        [
+            Piece(b"x", 10, 4),
+            Piece(b"x", 4, 10, runs=[4, 6]),
+            Piece(b"x", 4, 20, runs=[4, 12, 0, 4]),
+        ],
+        ids=["gap", "hole", "holes"],
+    )
+    def test_a_hole_in_a_file_offered_without(self, pair, destination, piece):
+        """
+        Its digest would have every zero of it, and there may be any number.
+        """
+        run(pair, destination.offer([Offer(b"x", 100)], []))
+        run(pair, destination.write([Piece(b"x", 0, 4)], b"data"))
+        (result,) = run(pair, destination.write([piece], b"data"))
+        assert result.code == "BAD_REQUEST"
+
+    def test_an_end_that_was_not_written(self, pair, destination):
+        """
+        The same.
+        """
+        run(pair, destination.offer([Offer(b"x", 100)], []))
+        run(pair, destination.write([Piece(b"x", 0, 4)], b"data"))
+        finish = finish_of(b"x", b"data" + bytes(96))
+        results = run(pair, destination.finish([finish]))
+        assert codes(results) == ["DIGEST_MISMATCH"]
 
     @pytest.mark.parametrize(
         "piece",

@@ -198,7 +198,6 @@ class Endless:
     """
 
     name = "endless"
-    takes_holes = False
 
     def __init__(self, clock: Clock, count: int) -> None:
         self.link = Link(clock, 0.01)

@@ -10,7 +10,6 @@ import tempfile
 from pathlib import Path
 
 from attrs import define
-from blake3 import blake3
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -25,6 +24,8 @@ from realize.model import Offer, Piece, Written
 from tests.support.putting import Putting, codes, finish_of
 
 NAMES = [b"x", b"d/y", b"n" * 250]
+#: These are offered with holes.
+SPARSE = {NAMES[0], NAMES[2]}
 names = st.sampled_from(NAMES)
 data = st.just(b"") | st.binary(max_size=12)
 
@@ -77,7 +78,7 @@ class Sessions(RuleBasedStateMachine):
         """
         The answer says what is there.
         """
-        (held,) = self.putting.offer(Offer(name, size))
+        (held,) = self.putting.offer(Offer(name, size, int(name in SPARSE)))
         assert held.partial == len(self.partials.get(name, b""))
         present = len(self.final[name]) if name in self.final else -1
         assert held.present == present
@@ -97,7 +98,9 @@ class Sessions(RuleBasedStateMachine):
             return
         begun = file.written is not None
         good = offset + len(content) <= file.size and (
-            offset == 0 or (begun and offset >= len(file.written))
+            offset == 0
+            or (begun and offset == len(file.written))
+            or (begun and offset > len(file.written) and name in SPARSE)
         )
         if file.failed or not good:
             assert codes(results) == ["BAD_REQUEST"]
@@ -123,7 +126,8 @@ class Sessions(RuleBasedStateMachine):
         All of what was asked for, if it is there and agrees; otherwise nothing.
         """
         there = self.partials.get(name, b"")
-        digest = blake3(there[:length] if good else b"something else").digest()
+        kept = there[:length] if good else b"something else"
+        digest = finish_of(name, kept, sparse=name in SPARSE).digest
         results = self.putting.write(b"", Piece(name, length, 0, [digest]))
         file = self.offered.get(name)
         if file is None or file.failed or length > file.size:
@@ -139,7 +143,7 @@ class Sessions(RuleBasedStateMachine):
     @rule(name=names)
     def finish(self, name: bytes) -> None:
         """
-        With what was written, filled up with zeros.
+        With what was written, filled up with zeros if it may have holes.
         """
         file = self.offered.get(name)
         if file is None or file.written is None or file.failed:
@@ -147,18 +151,25 @@ class Sessions(RuleBasedStateMachine):
         if len(file.written) > file.size:
             return  # it was offered again, shorter
         content = file.written + bytes(file.size - len(file.written))
-        (result,) = self.putting.finish(finish_of(name, content))
+        sparse = name in SPARSE
+        if len(content) > len(file.written) and not sparse:
+            return
+        (result,) = self.putting.finish(finish_of(name, content, sparse=sparse))
         assert result.how == ("replaced" if name in self.final else "written")
         self.final[name] = content
         del self.offered[name], self.partials[name]
 
-    @rule(name=names, content=data)
-    def finish_something_else(self, name: bytes, content: bytes) -> None:
+    @rule(name=names, content=data, other=st.booleans())
+    def finish_something_else(self, name: bytes, content: bytes, other: bool) -> None:
         """
         Not what was written: it is dropped.  Not written: it may be there already.
         """
         file = self.offered.get(name)
-        wanted = finish_of(name, content)
+        sparse = name in SPARSE
+        if other and (file is None or (file.written is None and not file.failed)):
+            # What is present has a digest of either kind.
+            sparse = not sparse
+        wanted = finish_of(name, content, sparse=sparse)
         (result,) = self.putting.finish(wanted)
         if file is None or (file.written is None and not file.failed):
             if file is not None and file.size != len(content):
@@ -179,6 +190,9 @@ class Sessions(RuleBasedStateMachine):
             # Offered again, shorter: there is no cutting off.
             assert result.code == "BAD_REQUEST"
             del self.offered[name]
+        elif name not in SPARSE and len(file.written) < file.size:
+            assert result.code == "DIGEST_MISMATCH"
+            del self.offered[name], self.partials[name]
         elif file.written.ljust(file.size, b"\0") == content:
             assert result.how == ("replaced" if name in self.final else "written")
             self.final[name] = content

@@ -515,7 +515,7 @@ def test_marks_are_bounded(reader, file):
     """
     A file of any length needs bounded memory for its digests.
     """
-    opened = _OpenFile(b"file", b"", b"", -1, None)
+    opened = _OpenFile(b"file", b"", b"", -1, None, sparse=False)
     for _ in range(MAX_MARKS + 10):
         opened.add(b"x")
         opened.mark()

@@ -60,7 +60,7 @@ def copied(place: Path, *steps: Reuse) -> bytes:
     os.fsync(present)
     partial = Partial.begin(directory, b"partial")
     try:
-        apply_patch(partial, present, steps, memoryview(b""), False)
+        apply_patch(partial, present, steps, memoryview(b""))
         content = (place / "partial").read_bytes()
         assert partial.size == partial.stored == len(content)
         assert partial.hasher.digest() == blake3(content).digest()

@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from blake3 import blake3
-
 from realize.accounts import Account
 from realize.config import DirectorySettings
+from realize.digest import new_hasher
 from realize.model import Failure, Finish, Finished, Held, Offer, Piece, Written
 from realize.store.destination import MAX_OPEN, LocalDestination
 from realize.store.root import Root
@@ -107,11 +106,17 @@ class Putting:
         result_of(self.store.close())
 
 
-def finish_of(path: bytes, content: bytes, mode: int = 0o640) -> Finish:
+def finish_of(
+    path: bytes, content: bytes, mode: int = 0o640, sparse: bool = False
+) -> Finish:
     """
     How a file of this content is finished.
+
+    :param sparse: whether it was offered with holes.
     """
-    return Finish(path, len(content), blake3(content).digest(), mode, MTIME_NS)
+    hasher = new_hasher(sparse)
+    hasher.update(content)
+    return Finish(path, len(content), hasher.digest(), mode, MTIME_NS)
 
 
 def codes(results: Iterable[Any]) -> list[str]:

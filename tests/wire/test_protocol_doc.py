@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from twisted.protocols import amp
 
-from realize import errors, model, texts
+from realize import digest, errors, model, texts
 from realize.delta import chunks, exchange, plan, signature
 from realize.net import tls
 from realize.paths import MAX_COMPONENTS, MAX_PATH
@@ -184,14 +184,18 @@ def test_no_other_records():
         f"as the value of the key says, at most {payload.MAX_PAYLOAD:,}",
         f"A path is 1 to {MAX_PATH:,} bytes: at most {MAX_COMPONENTS} components",
         f"at most {model.MAX_BATCH:,} items and {model.MAX_BATCH_BYTES:,} bytes",
-        f"beside them {model.MAX_BATCH_HOLES:,} bytes of holes",
-        f"a hole of at most {model.MAX_BATCH_HOLES:,} bytes",
+        f"more than {model.MAX_STEPS:,}, each step",
+        f"at most {model.MAX_AHEAD:,}, without data",
+        f"0 if they are fewer than {model.HOLES_WORTH_TELLING:,}",
+        f"blocks of {digest.BLOCK:,} bytes",
+        f"it is {digest.SPARSE_DIGEST_SIZE} bytes: {digest.MARK[0]}, and",
+        f"the context `{digest.CONTEXT}`",
         f"At most {model.MAX_RUNS:,}; empty means",
         f"a window of at most {zstd.MAX_WINDOW:,} bytes",
         f"the key `{compression.ZSTD.decode()}` beside",
         f"come with offers are at most {commands.MAX_DIRECTORIES:,}",
         f"the first {model.PREFIX_STEP:,} bytes",
-        f"BLAKE3, {model.DIGEST_SIZE} bytes",
+        f"BLAKE3, {digest.DIGEST_SIZE} bytes",
         f"a path of more than {model.MAX_RAW_PATH:,} bytes is malformed",
         f"have at most {model.MAX_IDENTITY} bytes, and mean something only",
         f"`chain` has at most {model.MAX_CHAIN:,} tokens",

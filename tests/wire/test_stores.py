@@ -132,8 +132,9 @@ class TestLongBatches:
         echo = Echo(lambda prefix: Digests([prefix.path]))
         source = RemoteSource(echo, "s", 1, PLACE)
         length = 20_000 * PREFIX_STEP
-        results = run(source.digest([Prefix(b"%d" % n, b"", length) for n in range(9)]))
-        self.check(echo, results, [Digests([b"%d" % n]) for n in range(9)])
+        wanted = [Prefix(b"%d" % n, b"", length) for n in range(99)]
+        results = run(source.digest(wanted))
+        self.check(echo, results, [Digests([b"%d" % n]) for n in range(99)])
 
     def test_read(self):
         """

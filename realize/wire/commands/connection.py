@@ -26,7 +26,7 @@ TOKEN_SIZE: Final = 16
 
 #: What this program can do beyond what every version can, in the order in which it
 #: came to be; the other end uses only what both can.
-FEATURES: Final = (Label("holes"), Label("zstd"))
+FEATURES: Final = (Label("zstd"),)
 
 #: Most features that an end may say it has.
 MAX_FEATURES: Final = 64

@@ -57,13 +57,6 @@ class MemoryDestination(MemoryStore):
         self._writing: dict[bytes, blake3] = {}
         self._broken: dict[bytes, Failure] = {}
 
-    @property
-    def takes_holes(self) -> bool:
-        """
-        A disk in memory has none.
-        """
-        return False
-
     async def offer(
         self,
         files: Sequence[Offer],

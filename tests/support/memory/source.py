@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from blake3 import blake3
 
 from realize.delta.exchange import Sign
+from realize.digest import DIGEST_SIZE
 from realize.errors import BadRequest, NoSuchFile, SourceChanged, StillOpen
 from realize.model import (
-    DIGEST_SIZE,
     EVERYTHING,
     MAX_BATCH_BYTES,
     PREFIX_STEP,
