@@ -50,6 +50,10 @@ _64_BITS: Final = 2**64 - 1
 #: Of an identity, the bytes that a rename leaves as they are.
 _MOVED: Final = slice(0, 32)
 
+#: Where the inode is, and what stands there where it does not count.
+_INODE: Final = slice(8, 16)
+_UNCOUNTED: Final = bytes(8)
+
 #: Largest file, in bytes, of which it is looked before it is read whether it is mapped.
 MAPPED_AT_ONCE: Final = 16 * 1024 * 1024
 
@@ -81,13 +85,15 @@ def ignore_lease_signals() -> None:
     signal.signal(signal.SIGIO, signal.SIG_IGN)
 
 
-def identity_of(status: os.stat_result) -> bytes:
+def identity_of(status: os.stat_result, inodes: bool = True) -> bytes:
     """
     The identity of a file of this status.
+
+    :param inodes: whether its inode number counts: not where it may be another soon.
     """
     return _IDENTITY.pack(
         status.st_dev,
-        status.st_ino,
+        status.st_ino if inodes else 0,
         status.st_size,
         status.st_mtime_ns & _64_BITS,
         status.st_ctime_ns & _64_BITS,
@@ -99,14 +105,21 @@ def matches(status: os.stat_result, identity: bytes) -> bool:
     """
     Whether a file of this status is still the version of *identity*.
     """
-    return identity_of(status) == identity
+    return identity_now(status, identity) == identity
 
 
 def matches_moved(status: os.stat_result, identity: bytes) -> bool:
     """
     The same for a file that was just renamed, which changes its change time.
     """
-    return identity_of(status)[_MOVED] == identity[_MOVED]
+    return identity_now(status, identity)[_MOVED] == identity[_MOVED]
+
+
+def identity_now(status: os.stat_result, identity: bytes) -> bytes:
+    """
+    The identity that a file has now that once had *identity*.
+    """
+    return identity_of(status, inodes=identity[_INODE] != _UNCOUNTED)
 
 
 def version_of(status: os.stat_result) -> bytes:
@@ -247,7 +260,7 @@ class Guard:
         )
         if leased:
             fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-        return fd, identity if same else identity_of(status)
+        return fd, identity if same else identity_now(status, identity)
 
     def open_leased(
         self,
@@ -285,7 +298,7 @@ class Guard:
         )
         try:
             if not same or not (settled or self._shows_changes(fd, status)):
-                self._prove(fd, path, status, digest)
+                self._prove(fd, path, status, identity, digest)
         except BaseException:
             os.close(fd)
             raise
@@ -386,7 +399,12 @@ class Guard:
         return known.ctime or status.st_ctime_ns != status.st_mtime_ns
 
     def _prove(
-        self, fd: int, path: bytes, status: os.stat_result, digest: bytes
+        self,
+        fd: int,
+        path: bytes,
+        status: os.stat_result,
+        identity: bytes,
+        digest: bytes,
     ) -> None:
         """
         :raises SourceChanged: it has not this content, or is changing.
@@ -398,7 +416,8 @@ class Guard:
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
         hasher = new_hasher(is_sparse(digest))
         digest_file(hasher, fd, 0, status.st_size)
-        if hasher.digest() != digest or not matches(os.fstat(fd), identity_of(status)):
+        now = identity_now(status, identity)
+        if hasher.digest() != digest or not matches(os.fstat(fd), now):
             raise self._changed(path)
 
     def _check_fresh(self, status: os.stat_result, known: FileSystem) -> None:

@@ -94,6 +94,7 @@ class _Level:
 
     :ivar depth: components of *path*.
     :ivar fd: descriptor; -1 while it is closed, to have others open.
+    :ivar inodes: whether inode numbers tell files apart on its file system.
     :ivar entries: what is left of its listing; None if it is not to be listed.
     :ivar wanted: the only names in it that are looked for; None for all.
     :ivar restored: names to look at first: wanted, put back after a crash, or what was
@@ -108,6 +109,7 @@ class _Level:
     depth: int
     fd: int
     mode: int
+    inodes: bool
     entries: _ScandirIterator[str] | None
     wanted: _Wanted | None = None
     restored: list[bytes] = field(factory=list)
@@ -256,7 +258,7 @@ class Walk:
                 status.st_size,
                 status.st_mtime_ns,
                 status.st_mode & _PERMISSIONS,
-                identity_of(status),
+                identity_of(status, level.inodes),
                 holes_of(status),
                 ctime_ns if MIN_TIME <= ctime_ns <= MAX_TIME else 0,
             )
@@ -312,12 +314,14 @@ class Walk:
 
     def _enter(self, path: bytes, fd: int, wanted: _Wanted | None) -> None:
         try:
-            mode = os.fstat(fd).st_mode & _PERMISSIONS
+            status = os.fstat(fd)
+            known = self._root.filesystem_of(status.st_dev, fd)
             entries = os.scandir(fd) if wanted is None else None
         except BaseException:
             os.close(fd)
             raise
-        level = _Level(path, len(self._levels), fd, mode, entries, wanted)
+        mode = status.st_mode & _PERMISSIONS
+        level = _Level(path, len(self._levels), fd, mode, known.inodes, entries, wanted)
         if wanted is not None:
             level.restored.extend(reversed(wanted))
         self._levels.append(level)

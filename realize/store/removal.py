@@ -29,7 +29,7 @@ from realize.errors import (
 from realize.model import Failure, Removal, Removed
 from realize.paths import RelativePath, parent_of, printable
 from realize.store.hidden import CANNOT_HIDE, HiddenDirectory, put_back, undo
-from realize.store.identity import Guard, identity_of, matches_moved
+from realize.store.identity import Guard, identity_now, matches_moved
 from realize.store.root import OPEN_DIRECTORY, Root, disk_error
 
 
@@ -233,7 +233,9 @@ class Remover:
                 raise undo(group.hidden.fd, name, directory, file.path, error) from None
             with self._lock:
                 group.users += 1
-                self._waiting[file.path] = _Waiting(group, identity_of(status))
+                self._waiting[file.path] = _Waiting(
+                    group, identity_now(status, file.identity)
+                )
         finally:
             os.close(fd)
 

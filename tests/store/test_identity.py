@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 from attrs import evolve
@@ -32,6 +33,7 @@ from realize.store.identity import (
     Guard,
     TooFresh,
     has_fewer_links,
+    identity_now,
     identity_of,
     ignore_lease_signals,
     matches,
@@ -42,6 +44,9 @@ from tests.support.files import as_nobody, identity_at
 from tests.support.requirements import needs
 
 SECOND = 1_000_000_000
+
+#: What an identity is made of.
+COUNTED = ("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns", "st_nlink")
 
 
 class Unavailable:
@@ -626,3 +631,26 @@ def test_mappings_that_do_not_show(file, no_leases, monkeypatch, age, settled):
     else:
         with pytest.raises(NotSettled):
             opening(guard, file, identity_at(file))
+
+
+def test_inode_that_does_not_count(file, no_leases):
+    """
+    Where it may be another at any time, all else tells versions apart, and stays so for
+    a file that was renamed or has lost a link.
+    """
+    status = file.stat()
+    uncounted = identity_of(status, inodes=False)
+    assert uncounted != identity_of(status)
+    other = SimpleNamespace(**{name: getattr(status, name) for name in COUNTED})
+    other.st_ino += 1
+    assert matches(other, uncounted)
+    assert matches_moved(other, uncounted)
+    assert not matches(other, identity_of(status))
+    assert identity_now(other, uncounted) == uncounted
+    assert identity_now(other, identity_of(status)) == identity_of(other)
+    for name in COUNTED:
+        if name != "st_ino":
+            changed = SimpleNamespace(**vars(other))
+            setattr(changed, name, getattr(changed, name) + 1)
+            assert not matches(changed, uncounted)
+    assert opening(Guard(0, no_leases), file, uncounted) == b"hello world"

@@ -13,12 +13,14 @@ from pathlib import PurePath
 
 import msgspec
 import pytest
+from attrs import evolve
 
 from realize.accounts import Resource
 from realize.errors import NoSuchFile
 from realize.model import Directory, Notice, Page, Subset
 from realize.paths import MAX_PATH
 from realize.store.hidden import HiddenDirectory
+from realize.store.identity import identity_of
 from realize.store.listing import PAGE_BYTES, PAGE_ENTRIES, Walk
 from realize.store.root import Root
 from realize.wire.payload import pack
@@ -661,3 +663,19 @@ def test_times_that_cannot_be_carried(in_memory, when):
     assert (notice.path, notice.kind) == (b"odd", "unreadable")
     assert "time" in notice.text
     assert pack(page)
+
+
+@pytest.mark.parametrize("inodes", [True, False])
+def test_inodes_count_where_they_stay(tree, root, monkeypatch, inodes):
+    """
+    Each directory's file system decides.
+    """
+    grow(tree, "a", "sub/b")
+    real = root.filesystem_of
+    monkeypatch.setattr(
+        root, "filesystem_of", lambda *args: evolve(real(*args), inodes=inodes)
+    )
+    (page,) = pages_of(Walk(root))
+    for file in page.files:
+        status = (tree / os.fsdecode(file.path)).stat()
+        assert file.identity == identity_of(status, inodes)
