@@ -171,9 +171,11 @@ class Ends:
         strange = {path for path in there if not _is_ours(path)}
         assert strange <= {*self.before, *self.old}, strange
 
-    def come_to_the_end(self, *words: str) -> None:
+    def come_to_the_end(self, *words: str) -> Said:
         """
         See (5).
+
+        :returns: what the last run said.
         """
         said = self.move(*words)
         if said.status:
@@ -194,6 +196,7 @@ class Ends:
                 for path, each in digests(self.destination_below).items()
                 if not _is_ours(path)
             }
+        return said
 
 
 def error_of(said: Said) -> str:
