@@ -99,13 +99,23 @@ class FileSystem:
 
         :raises OSError: it cannot be looked at.
         """
-        known = TABLE.get(file_system_type(fd) & 0xFFFFFFFF, UNKNOWN)
+        known = cls.known_at(fd)
         name_max = known.name_max
         if known.name_unit == "bytes":
             # Encryption makes names longer: below it 255 bytes hold fewer.
             name_max = min(name_max, os.fstatvfs(fd).f_namemax or name_max)
         kind = mounted_as(os.fstat(fd).st_dev) or known.kind
         return evolve(known, kind=kind, name_max=name_max).in_directory(fd)
+
+    @classmethod
+    def known_at(cls, fd: int) -> FileSystem:
+        """
+        What the table has of the kind of file system where an open file is: for who
+        needs to know no more, and soon.
+
+        :raises OSError: it cannot be looked at.
+        """
+        return TABLE.get(file_system_type(fd) & 0xFFFFFFFF, UNKNOWN)
 
     def in_directory(self, fd: int) -> FileSystem:
         """

@@ -15,7 +15,7 @@ import threading
 from contextlib import suppress
 from typing import Final
 
-from realize.store.syscalls import REMOTE, file_system_type
+from realize.store.filesystem import FileSystem
 
 #: Bytes of the smallest file that is held, and how many are at a time.
 _LARGE: Final = 16 * 1024 * 1024
@@ -42,7 +42,7 @@ class Replaced:
         :param directory: descriptor.
         """
         with suppress(OSError):
-            if file_system_type(directory) in REMOTE:
+            if FileSystem.known_at(directory).remote:
                 return
             fd = os.open(
                 name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory

@@ -23,9 +23,10 @@ from attrs import define, field
 from realize.delta.exchange import MAX_REUSED, Patch
 from realize.delta.plan import Reuse, Step
 from realize.errors import BadRequest, DigestMismatch
+from realize.store.filesystem import FileSystem
 from realize.store.partial import Partial
 from realize.store.sparse import HoleMap, cut_holes, zero_runs
-from realize.store.syscalls import REMOTE, UNSUPPORTED, file_system_type, share_blocks
+from realize.store.syscalls import UNSUPPORTED, share_blocks
 
 #: Bytes copied at a time: no more than the processor's cache keeps.
 _PART: Final = 256 * 1024
@@ -135,7 +136,7 @@ class _Copier:
     _buffer: memoryview = field(factory=lambda: memoryview(bytearray(_PART)))
 
     def __attrs_post_init__(self) -> None:
-        self._remote = file_system_type(self._present) in REMOTE
+        self._remote = FileSystem.known_at(self._present).remote
 
     def copy(self, step: Reuse) -> None:
         """

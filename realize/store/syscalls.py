@@ -20,9 +20,6 @@ from typing import Final
 #: What a file system answers that cannot rename without replacing.
 UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
-#: What :func:`file_system_type` says of files on another host: NFS, SMB, CIFS.
-REMOTE: Final = frozenset({0x6969, 0xFE534D42, 0xFF534D42})
-
 _RENAME_NOREPLACE: Final = 1
 _SYNC_FILE_RANGE_WRITE: Final = 2
 _FICLONERANGE: Final = 0x4020940D

@@ -25,7 +25,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from realize.store.syscalls import file_system_type, sync_file_system
+from realize.store.filesystem import FileSystem
+from realize.store.syscalls import sync_file_system
 
 #: Fewer files are better synchronised one by one.
 WORTHWHILE: Final = 32
@@ -34,9 +35,6 @@ WORTHWHILE: Final = 32
 #: each file of the group, which a disk writes in about the time of one ``fsync``.
 LITTLE: Final = 64 * 1024
 LITTLE_MORE: Final = 256
-
-#: ext2, ext3 and ext4; XFS.
-_KNOWN: Final = frozenset({0xEF53, 0x58465342})
 
 _ENDLESS: Final = 2**63
 
@@ -75,7 +73,7 @@ def sync_together(
     :raises OSError: something was not written, of which files is not known.
     """
     most = LITTLE + LITTLE_MORE * files
-    if file_system_type(fd) not in _KNOWN or waiting() > most:
+    if not FileSystem.known_at(fd).syncs_together or waiting() > most:
         return False
     sync_file_system(fd)
     return True

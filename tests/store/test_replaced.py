@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from realize.model import Offer
-from realize.store import replaced
+from realize.store import filesystem
 from realize.store.replaced import Replaced
 from tests.support.putting import Putting, codes
 from tests.support.requirements import needs
@@ -121,7 +121,7 @@ def test_not_on_another_host(directory, tmp_path, monkeypatch):
     (tmp_path / "x").touch()
     os.truncate(tmp_path / "x", 16 * MIB)
     held = Replaced()
-    monkeypatch.setattr(replaced, "file_system_type", lambda fd: 0x6969)
+    monkeypatch.setattr(filesystem, "file_system_type", lambda fd: 0x6969)
     held.hold(directory, b"x")
     assert not held
 

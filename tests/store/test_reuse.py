@@ -16,7 +16,7 @@ from blake3 import blake3
 
 from realize.delta.plan import Reuse
 from realize.errors import DigestMismatch
-from realize.store import reuse
+from realize.store import filesystem, reuse
 from realize.store.partial import Partial
 from realize.store.reuse import apply_patch
 from tests.support.requirements import needs
@@ -151,7 +151,7 @@ def test_file_system_of_another_host(place, monkeypatch, answer):
             *offsets,
         )
 
-    monkeypatch.setattr(reuse, "file_system_type", lambda fd: 0x6969)
+    monkeypatch.setattr(filesystem, "file_system_type", lambda fd: 0x6969)
     monkeypatch.setattr(os, "copy_file_range", copy_there)
     assert copied(place, Reuse(0, MIB, 3), Reuse(MIB, MIB, 0)) == (
         DATA[3 : MIB + 3] + DATA[:MIB]
