@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import math
 import os
 import select
 import stat
@@ -27,6 +28,10 @@ CANCELLED: Final = b"\x18\n"
 
 #: Seconds between looks at a lock that somebody else has.
 _PAUSE: Final = 0.01
+
+#: Seconds that are waited for at most after a wait was in vain, for as long as that
+#: had taken: not everybody waits for the same stuck reader, one after the other.
+_HURRY: Final = 0.05
 
 #: Errors of file systems that have no locks.
 _NO_LOCKS: Final = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
@@ -53,6 +58,7 @@ class AppendedFile:
     _fd: int = field(init=False)
     _plain: bool = field(init=False)
     _torn: bool = field(init=False, default=False)
+    _hurried_until: float = field(init=False, default=-math.inf)
 
     def __attrs_post_init__(self) -> None:
         self.path = os.path.abspath(self.path)
@@ -66,13 +72,22 @@ class AppendedFile:
         :raises OSError: they are not in the file, or only in part.
         """
         with self._lock:
-            deadline = time.monotonic() + self.patience
-            with self._alone(deadline):
-                if self._torn or (self._plain and not _ends_whole(self._fd)):
-                    lines = CANCELLED + lines
-                self._write(memoryview(lines), deadline)
+            now = time.monotonic()
+            hurried = now < self._hurried_until
+            patience = min(self.patience, _HURRY) if hurried else self.patience
+            try:
+                self._append(lines, now + patience)
+            except BlockingIOError:
+                self._hurried_until = time.monotonic() + self.patience
+                raise
             if sync:
                 self._sync()
+
+    def _append(self, lines: bytes, deadline: float) -> None:
+        with self._alone(deadline):
+            if self._torn or (self._plain and not _ends_whole(self._fd)):
+                lines = CANCELLED + lines
+            self._write(memoryview(lines), deadline)
 
     def reopen(self) -> None:
         """

@@ -106,6 +106,10 @@ def test_a_pipe_that_nobody_reads(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="nobody reads from it"):
         log.append(b"x" * 100_000 + b"\n")
     assert 0.1 < time.monotonic() - began < 5
+    began = time.monotonic()
+    with pytest.raises(OSError, match="nobody reads from it"):
+        log.append(b"next\n")
+    assert time.monotonic() - began < 0.15  # one wait in vain is enough
     os.read(reader, 1 << 20)
     log.append(b"two\n")
     assert os.read(reader, 100) == CANCELLED + b"two\n"
