@@ -241,6 +241,13 @@ class PartList:
         """
         return bisect_right(self._offsets, offset) - 1
 
+    def has_edge(self, offset: int) -> bool:
+        """
+        Whether a part begins or ends at this byte.
+        """
+        at = bisect_left(self._offsets, offset)
+        return at < len(self._offsets) and self._offsets[at] == offset
+
     def between(self, offset: int, end: int) -> Signature | None:
         """
         The parts from *offset* to *end*; None if they are not here, or others.

@@ -32,6 +32,7 @@ from realize.errors import (
 from realize.model import Attribute, Failure, Finish, Finished, How
 from realize.paths import parent_of, printable
 from realize.store.attributes import attempt, not_kept
+from realize.store.guesses import Guesses, Unlimited
 from realize.store.identity import version_of
 from realize.store.names import Naming
 from realize.store.partial import Partial
@@ -103,6 +104,7 @@ class Commits:
     :param sync: ``fsync``, or in a test something that fails.
     :param together: :func:`~realize.store.together.sync_together`, or the same.
     :param close: says what closing says, :func:`~realize.store.syscalls.flush`.
+    :param guesses: of the one whose files they are; by default not counted.
     """
 
     def __init__(
@@ -113,7 +115,9 @@ class Commits:
         sync: Callable[[int], None] = os.fsync,
         together: Callable[[int, int], bool] = sync_together,
         close: Callable[[int], None] = flush,
+        guesses: Guesses | None = None,
     ) -> None:
+        self._guesses = guesses or Unlimited()
         self._root = root
         self._replace = replace
         self._fsync = sync
@@ -265,10 +269,9 @@ class Commits:
         def sync(fd: int) -> None:
             self.sync(fd, wanted.path)
 
-        with proven(directory, entry.name, wanted.size, wanted.digest, sync) as (
-            fd,
-            status,
-        ):
+        with proven(
+            directory, entry.name, wanted.size, wanted.digest, sync, self._guesses
+        ) as (fd, status):
             sync(fd)
             return status
 

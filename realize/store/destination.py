@@ -39,6 +39,7 @@ from realize.observe.recorder import Recorder, Settled
 from realize.paths import parent_of, printable
 from realize.store.adopt import Adoption
 from realize.store.commit import Commits, Entry, WrittenEntry
+from realize.store.guesses import Guesses, Unlimited
 from realize.store.incoming import Incoming, IncomingFiles
 from realize.store.interface import Source
 from realize.store.offers import Offers
@@ -88,6 +89,7 @@ class LocalDestination:
         together: Callable[[int, int], bool] = sync_together,
         max_open: int = MAX_OPEN,
         memory: Account | None = None,
+        guesses: Guesses | None = None,
     ) -> None:
         self._root = root
         self._work = work
@@ -96,11 +98,16 @@ class LocalDestination:
         self._name = name
         self._recorder = recorder
         self._replaced = ledger.replaced
-        self._commits = Commits(root, replace, self._replaced, sync, together)
+        self._guesses = guesses or Unlimited()
+        self._commits = Commits(
+            root, replace, self._replaced, sync, together, guesses=self._guesses
+        )
         self._files = IncomingFiles(
             ledger, self._free, max_open, root.hold, memory or unlimited("memory")
         )
-        self._writer = Writer(root, self._files, self._commits, replace, recorder)
+        self._writer = Writer(
+            root, self._files, self._commits, replace, recorder, self._guesses
+        )
         self._signer = Signer(opening_present(root), digests=False)
         self._offers = Offers(
             root, self._files, self._commits, ledger, replace, settings.directory_mode
@@ -172,7 +179,9 @@ class LocalDestination:
         """
         See :class:`~realize.store.interface.Destination`.
         """
-        paths = _paths(pieces)
+        paths = {piece.path for piece in pieces}
+        if len(pieces) > MAX_BATCH:
+            raise BadRequest(f"a batch of {len(pieces)} pieces")
         wanted = sum(piece.carried for piece in pieces)
         if wanted != len(payload) or wanted > MAX_BATCH_BYTES:
             raise BadRequest(f"{len(payload)} bytes for pieces of {wanted}")
@@ -239,10 +248,13 @@ class LocalDestination:
                 path = self._root.path(wanted.path)
                 with (
                     self._root.directory(parent_of(path.raw)) as directory,
-                    proven(directory, path.name, wanted.size, wanted.digest) as (
-                        _fd,
-                        status,
-                    ),
+                    proven(
+                        directory,
+                        path.name,
+                        wanted.size,
+                        wanted.digest,
+                        guesses=self._guesses,
+                    ) as (_fd, status),
                 ):
                     results.append(held(status))
             except Exception as error:  # noqa: BLE001 - of this file only
@@ -410,12 +422,15 @@ class LocalDestination:
         self._recorder.close()
 
 
-def _paths(items: Sequence[Offer | Finish | Piece | File]) -> set[bytes]:
+def _paths(items: Sequence[Offer | Finish | File]) -> set[bytes]:
     """
     The files an operation names.
 
-    :raises BadRequest: the batch is too large.
+    :raises BadRequest: the batch is too large, or names a file twice.
     """
     if len(items) > MAX_BATCH:
         raise BadRequest(f"a batch of {len(items)} items")
-    return {item.path for item in items}
+    paths = {item.path for item in items}
+    if len(paths) < len(items):
+        raise BadRequest("a file is named twice in one request")
+    return paths

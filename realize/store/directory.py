@@ -26,6 +26,7 @@ from realize.observe.events import (
 from realize.observe.recorder import LOCAL, Party, Recorder, Records
 from realize.paths import RelativePath, parent_of, printable
 from realize.store.filesystem import FileSystem
+from realize.store.guesses import Guesses, Unlimited
 from realize.store.replaced import Replaced
 from realize.store.root import Root, disk_error
 from realize.store.source import Lack, LocalSource
@@ -80,6 +81,8 @@ class LocalDirectory:
         self._replaced = Replaced()
         self._stores: WeakSet[LocalSource | LocalDestination] = WeakSet()
         self._warned: set[Lack] = set()
+        #: By name of the peer; its sessions are many, or one after the other.
+        self._guesses: dict[str, Guesses] = {}
 
     def check(self) -> None:
         """
@@ -166,6 +169,7 @@ class LocalDirectory:
             self._name_of(below),
             self._recorder(party, below),
             memory=accounts.memory.account(*who),
+            guesses=self._guesses_of(party),
         )
         self._stores.add(store)
         return store
@@ -218,6 +222,11 @@ class LocalDirectory:
         for store in list(self._stores):
             await store.close()
         self._pool.close()
+
+    def _guesses_of(self, party: Party) -> Guesses:
+        if party.peer == LOCAL.peer:
+            return Unlimited()
+        return self._guesses.setdefault(party.peer, Guesses())
 
     def _open_root(self, below: bytes, party: Party | None = None) -> Root:
         """

@@ -52,6 +52,7 @@ class Incoming:
     :ivar failure: what every further piece is answered, until it is offered again.
     :ivar busy: an operation works on it.
     :ivar used: when one last did, in seconds.
+    :ivar reuses: version of the present file of which parts are in the partial.
     """
 
     path: bytes
@@ -67,6 +68,7 @@ class Incoming:
     failure: Failure | None = None
     busy: bool = False
     used: float = 0.0
+    reuses: bytes = b""
 
     @classmethod
     def of(cls, path: RelativePath, size: int) -> Incoming:

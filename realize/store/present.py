@@ -14,9 +14,12 @@ from realize.digest import is_sparse, new_hasher
 from realize.errors import DigestMismatch, NameTaken
 from realize.model import Held, carried
 from realize.paths import printable
+from realize.store.guesses import Guesses, Unlimited
 from realize.store.identity import identity_of, is_version, version_of
 from realize.store.root import disk_error
 from realize.store.sparse import allocated, digest_file
+
+_UNLIMITED: Final = Unlimited()
 
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -85,6 +88,7 @@ def proven(
     size: int,
     digest: bytes,
     sync: Callable[[int], object] = os.fdatasync,
+    guesses: Guesses = _UNLIMITED,
 ) -> Iterator[tuple[int, os.stat_result]]:
     """
     The present file, open, and its status, if it has this content.
@@ -94,6 +98,7 @@ def proven(
     :param directory: descriptor.
     :param sync: makes a file with holes durable before the file system is asked where
         they are: some have taken for a hole what was not yet on the disk.
+    :param guesses: of the one who asks.
     :raises NameTaken: something that is no regular file has the name.
     :raises DigestMismatch: it is another file, or somebody is changing it.
     :raises OSError: it could not be read; ``FileNotFoundError`` if there is none.
@@ -107,11 +112,14 @@ def proven(
                 f"{printable(name)}: the present file has {status.st_size} bytes,"
                 f" not {size}"
             )
+        version = version_of(status)
+        guesses.check(version)
         if allocated(status) < size:
             sync(fd)
         hasher = new_hasher(is_sparse(digest))
         digest_file(hasher, fd, 0, size)
         if hasher.digest() != digest:
+            guesses.wrong(version)
             raise DigestMismatch(f"{printable(name)}: the present file differs")
         if identity_of(os.fstat(fd)) != identity_of(status):
             raise DigestMismatch(f"{printable(name)}: the present file is changing")

@@ -20,9 +20,10 @@ from typing import Final
 from attrs import define, field
 from twisted.internet.defer import CancelledError
 
-from realize.delta.chunks import LARGEST_FILE, Cutting
+from realize.delta.chunks import LARGEST_FILE, SMALLEST_CHUNK, SMALLEST_FILE, Cutting
 from realize.delta.exchange import PAGE, Sign, Signed
 from realize.delta.signature import (
+    SHORT_DIGEST,
     PartList,
     Signature,
     pages_of,
@@ -41,6 +42,10 @@ from realize.store.root import Root, disk_error
 #: 24 bytes each.
 MAX_BEGUN: Final = 64
 MAX_BLOCKS: Final = 2**18
+
+#: Bytes of the shortest part of a present file whose digest is told: the shortest chunk
+#: that is not cut off by the end of its stretch.
+LEAST_TOLD: Final = SMALLEST_CHUNK // 2
 
 #: Opens the version of the file that is asked for, and looks afterwards whether it
 #: still was that version.
@@ -161,7 +166,9 @@ class Signer:
     at once for the same file.
 
     :param opening: as :data:`Opening`.
-    :param digests: whether the digest of whole files is wanted.
+    :param digests: whether the digest of whole files is wanted: that of files to be
+        moved.  Of those to be replaced only so much is told as does not show what they
+        hold.
     """
 
     def __init__(self, opening: Opening, *, digests: bool) -> None:
@@ -179,9 +186,42 @@ class Signer:
         if size > LARGEST_FILE:
             raise BadRequest(f"{printable(wanted.path)}: too large to be compared")
         wanted.check(size)
-        if wanted.spans:
-            return self._blocks(wanted) if wanted.blocks else self._chunks(wanted)
-        return self._page(wanted, size)
+        if not self._digests and size < SMALLEST_FILE:
+            raise BadRequest(f"{printable(wanted.path)}: too small to be compared")
+        if not wanted.spans:
+            signed = self._page(wanted, size)
+        elif wanted.blocks:
+            signed = self._blocks(wanted)
+        else:
+            signed = self._chunks(wanted)
+        return signed if self._digests else self._veiled(wanted, size, signed)
+
+    def _veiled(self, wanted: Sign, size: int, signed: Signed) -> Signed:
+        """
+        An answer for somebody who may not read the file: what a digest could be guessed
+        from is veiled.  It matches nothing then, and is sent.
+
+        Short parts are, and those at an edge that is not known to be one of the file's
+        own: whoever may choose where a part begins learns byte after byte.
+        """
+        with self._lock:
+            begun = self._begun.get(wanted.path)
+        known = _Blocks()
+        if begun and (begun.version, begun.cutting) == (wanted.version, wanted.cutting):
+            known = begun.blocks
+        return Signed(
+            [
+                _veil(
+                    each,
+                    first=each.offset > 0 and not known.has_edge(each.offset),
+                    last=each.end < size and not known.has_edge(each.end),
+                )
+                if wanted.spans
+                else _veil(each)
+                for each in signed.signatures
+            ],
+            signed.digest,
+        )
 
     def stop(self) -> None:
         """
@@ -293,6 +333,27 @@ class Signer:
 
     def _is_stopped(self) -> bool:
         return self._stopped
+
+
+def _veil(signature: Signature, first: bool = False, last: bool = False) -> Signature:
+    """
+    A signature without the digests of short parts.
+
+    :param first: nor that of the first part.
+    :param last: nor that of the last.
+    """
+    lengths = signature.lengths
+    veiled = {at for at, length in enumerate(lengths) if length < LEAST_TOLD}
+    if first and lengths:
+        veiled.add(0)
+    if last and lengths:
+        veiled.add(len(lengths) - 1)
+    if not veiled:
+        return signature
+    digests = bytearray(signature.digests)
+    for at in veiled:
+        digests[at * SHORT_DIGEST : (at + 1) * SHORT_DIGEST] = bytes(SHORT_DIGEST)
+    return Signature(signature.offset, lengths, bytes(digests))
 
 
 def _ignore(_block: memoryview) -> None:

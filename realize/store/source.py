@@ -147,7 +147,7 @@ class LocalSource:
         See :class:`~realize.store.interface.Source`.
         """
         _check_batch(files)
-        keys = [each.path for each in files]
+        keys = _named_once(files)
         return await self.work.run(keys, self._digest, files)
 
     async def read(
@@ -174,7 +174,7 @@ class LocalSource:
         See :class:`~realize.store.interface.Source`.
         """
         _check_batch(files)
-        keys = [each.path for each in files]
+        keys = _named_once(files)
         return await self.work.run(keys, self._remove, files)
 
     async def prune(self, directories: Sequence[bytes]) -> None:
@@ -285,3 +285,15 @@ class LocalSource:
 def _check_batch(items: Sequence[object]) -> None:
     if len(items) > MAX_BATCH:
         raise BadRequest("more items than one batch may hold")
+
+
+def _named_once(files: Sequence[Prefix | Removal]) -> list[bytes]:
+    """
+    The files of a batch.
+
+    :raises BadRequest: one is named twice.
+    """
+    paths = [each.path for each in files]
+    if len(set(paths)) < len(paths):
+        raise BadRequest("a file is named twice in one request")
+    return paths

@@ -14,6 +14,7 @@ from realize.model import Failure, Piece, Written
 from realize.observe.recorder import Recorder
 from realize.paths import printable
 from realize.store.commit import Commits
+from realize.store.guesses import Guesses
 from realize.store.incoming import Incoming, IncomingFiles
 from realize.store.kept import DirectoriesInTurn
 from realize.store.partial import Partial
@@ -35,6 +36,8 @@ class Writer:
     :param commits: knows what must not be written any more.
     :param replace: whether present files may give way.
     :param recorder: told of what was written, and what failed.
+    :param guesses: of the one who writes: a part of the present file and a digest of
+        the whole are one.
     """
 
     def __init__(
@@ -44,12 +47,14 @@ class Writer:
         commits: Commits,
         replace: bool,
         recorder: Recorder,
+        guesses: Guesses,
     ) -> None:
         self._root = root
         self._files = files
         self._commits = commits
         self._replace = replace
         self._recorder = recorder
+        self._guesses = guesses
 
     def write(
         self, pieces: Sequence[Piece], payload: memoryview
@@ -134,6 +139,8 @@ class Writer:
                 f" of a file of {file.size}"
             )
         partial = file.partial
+        if piece.keep or piece.offset == 0:
+            file.reuses = b""
         if piece.keep:
             partial = partial or self._open(file, Partial.resume, directories)
             partial.sparse = file.sparse
@@ -178,6 +185,10 @@ class Writer:
         anew = bool(patch.steps) and patch.steps[0].offset == 0
         begin = 0 if anew or partial is None else partial.size
         check_patch(patch, payload, begin, file.size)
+        if anew or file.reuses != patch.version:
+            self._guesses.check(patch.version)
+            self._guesses.wrong(patch.version)
+            file.reuses = patch.version
         with self._root.directories() as directories:
             if partial is None:
                 partial = self._open(file, Partial.begin, directories)

@@ -11,10 +11,17 @@ import time
 
 import pytest
 
-from realize.delta.chunks import Cutting
+from realize.delta.chunks import SMALLEST_FILE, Cutting
 from realize.delta.exchange import MAX_REUSED, MAX_SIGNED, PAGE, Patch, Sign
 from realize.delta.plan import Fetch, Reuse, Span
-from realize.delta.signature import Groups, check_parts, sign_chunks, sign_group
+from realize.delta.signature import (
+    SHORT_DIGEST,
+    Groups,
+    Signature,
+    check_parts,
+    sign_chunks,
+    sign_group,
+)
 from realize.errors import (
     BadRequest,
     DigestMismatch,
@@ -24,6 +31,7 @@ from realize.errors import (
     SourceChanged,
 )
 from realize.model import Finish, Finished, Offer, Piece, Written
+from realize.store.signing import LEAST_TOLD
 from tests.contract.conftest import contents
 from tests.contract.pairs import run, run_all
 from tests.contract.steps import (
@@ -64,6 +72,22 @@ def end(request, pair, here, there):
     return make
 
 
+def veiled(signature, *parts):
+    """
+    What is told of a present file: no digest of what is short, nor of these parts.
+    """
+    told = [
+        b"" if length < LEAST_TOLD else each
+        for length, (_, _, each) in zip(
+            signature.lengths, signature.parts(), strict=True
+        )
+    ]
+    for part in parts:
+        told[part] = b""
+    digests = b"".join(each.ljust(SHORT_DIGEST, b"\0") for each in told)
+    return Signature(signature.offset, signature.lengths, digests)
+
+
 def all_groups(pair, store, version, content, cutting=CUTTING):
     """
     The groups of a file, page by page, and the digest that came with them.
@@ -101,7 +125,7 @@ class TestSign:
                     group = sign_group(io.BytesIO(group), span.offset, CUTTING)
                 else:
                     group = sign_chunks(group, span.offset, CUTTING)
-                assert signature == group
+                assert signature == (group if end.is_source else veiled(group))
 
     def test_pages_asked_for_ahead(self, pair, end, here):
         """
@@ -117,14 +141,15 @@ class TestSign:
 
     def test_blocks_of_any_span(self, pair, end):
         """
-        Also of files that were not signed before, and of parts that are no groups.
+        Also of files that were not signed before, and of parts that are no groups.  Of
+        a present file the digests at edges of somebody's choice are not told.
         """
         store, _, version = end(DATA)
         spans = [Span(0, 100), Span(5, 300_000), Span(len(DATA) - 7, 7)]
         for _ in range(2):
             wanted = Sign(b"x", version, CHUNK, 0, spans, blocks=True)
             signed = run(pair, store.sign(wanted))
-            assert signed.signatures == [
+            groups = [
                 sign_group(
                     io.BytesIO(DATA[span.offset : span.offset + span.length]),
                     span.offset,
@@ -132,6 +157,13 @@ class TestSign:
                 )
                 for span in spans
             ]
+            if not end.is_source:
+                groups = [
+                    veiled(groups[0]),
+                    veiled(groups[1], 0, -1),
+                    veiled(groups[2]),
+                ]
+            assert signed.signatures == groups
             all_groups(pair, store, version, DATA)
 
     def test_zeros_take_linear_time(self, pair, end):
@@ -486,3 +518,37 @@ def test_chunks_of_a_page_are_checked(pair, source, here):
     spans = [Span(0, 100_000)]
     signed = run(pair, source.sign(Sign(b"x", file.identity, CHUNK, 0, spans)))
     check_parts(signed.signatures[0], 0, 100_000, CUTTING.most_chunks(100_000))
+
+
+@pytest.mark.parametrize("size", [1, 4, 1000, SMALLEST_FILE - 1])
+def test_small_files_are_not_signed(pair, destination, there, size):
+    """
+    They are not compared, and what they hold could be guessed from a digest.
+    """
+    (there / "x").write_bytes(bytes(size))
+    (held,) = run(pair, destination.offer([Offer(b"x", 1)], [], reserve=False))
+    for spans in ([], [Span(0, 1)]):
+        with pytest.raises(BadRequest):
+            run(pair, destination.sign(Sign(b"x", held.version, CHUNK, 0, spans)))
+
+
+@pytest.mark.parametrize("blocks", [True, False])
+@pytest.mark.parametrize("first", [True, False])
+def test_nothing_is_learnt_byte_by_byte(pair, destination, there, blocks, first):
+    """
+    No digest comes back that depends on a part whose beginning or end was chosen: for
+    spans of one byte, of a few, and for a window that is moved by one byte at a time.
+
+    :param first: whether the file's own parts are known to the store.
+    """
+    (there / "x").write_bytes(DATA)
+    (held,) = run(pair, destination.offer([Offer(b"x", 1)], [], reserve=False))
+    if first:
+        all_groups(pair, destination, held.version, DATA)
+    for length in (1, 2, LEAST_TOLD - 1, LEAST_TOLD, 2 * LEAST_TOLD, 70_000):
+        spans = [Span(300_001 + shift, length) for shift in range(8)]
+        wanted = Sign(b"x", held.version, CHUNK, 0, spans, blocks)
+        for signature in run(pair, destination.sign(wanted)).signatures:
+            told = [digest for _, _, digest in signature.parts()]
+            assert not any(told[0])
+            assert not any(told[-1])
