@@ -32,13 +32,6 @@ class SamePlace(ConfigError):
     """
 
 
-class SameFile(RealizeError):
-    """
-    The source's file and the destination's are one, which showed only when the
-    first was hidden.  It was put back, and the move ended.
-    """
-
-
 class PeerGone(RealizeError):
     """
     The connection was lost or could not be made.  Trying again later can help.
@@ -205,6 +198,15 @@ class OtherFileSystem(PeerError):
     """
 
     code = "OTHER_FILE_SYSTEM"
+
+
+class SameFile(PeerError):
+    """
+    The source's file and the destination's are one, which showed only when the
+    first was hidden.  It was put back, and the move ended.
+    """
+
+    code = "SAME_FILE"
 
 
 class SourceChanged(PeerError):

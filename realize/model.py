@@ -14,6 +14,7 @@ import msgspec
 
 from realize.digest import DIGEST_SIZE, SPARSE_DIGEST_SIZE
 from realize.errors import InternalError, PeerError, is_code, peer_error
+from realize.paths import MAX_NAME
 from realize.texts import Label, Line
 
 #: A kept prefix is compared in steps of so many bytes, so that a tail of zeros left by
@@ -67,6 +68,9 @@ Seconds = Annotated[float, msgspec.Meta(ge=0, le=2**63)]
 #: A path: what is canonical is for :class:`realize.paths.RelativePath` to say, so that
 #: one which is too long is the failure of that file.
 Path = Annotated[bytes, msgspec.Meta(max_length=MAX_RAW_PATH)]
+
+#: A single name.
+Name = Annotated[bytes, msgspec.Meta(max_length=MAX_NAME)]
 
 #: What tells a version of a file from any other; opaque outside its store.
 Identity = Annotated[bytes, msgspec.Meta(max_length=MAX_IDENTITY)]
@@ -455,10 +459,9 @@ class Finished(Value, frozen=True, tag="finished"):
     not_kept: Annotated[list[Attribute], msgspec.Meta(max_length=2)] = []
 
 
-#: ``now``: check, hide, check again, unlink.  ``hide``: only as far as hidden, so
-#: that the destination can be asked whether its file is still there.  ``unlink`` and
-#: ``restore`` end a ``hide``.
-RemovalStep = Literal["now", "hide", "unlink", "restore"]
+#: ``hide``: put out of sight, so that the destination can be asked whether its file is
+#: still there.  ``unlink`` and ``restore`` end that.
+RemovalStep = Literal["hide", "unlink", "restore"]
 
 
 class Removal(Value, frozen=True):
@@ -471,16 +474,42 @@ class Removal(Value, frozen=True):
     path: Path
     identity: Identity
     digest: Digest
-    step: RemovalStep = "now"
+    step: RemovalStep = "hide"
 
 
 class Removed(Value, frozen=True, tag="removed"):
     """
     :ivar found: False if the file was gone already, as after an answer that was
         lost with its connection.
+    :ivar mark: after ``hide``: a name, never seen before, that can be seen beside the
+        file as long as it is hidden.
     """
 
     found: bool = True
+    mark: Name = b""
+
+
+class Claim(Value, frozen=True):
+    """
+    A file that the destination has made final, and is asked about once more.
+
+    :ivar version: that it had then.
+    :ivar size: bytes.
+    :ivar digest: BLAKE3 of the whole file.
+    :ivar mark: as of :class:`Removed`.
+    """
+
+    path: Path
+    version: Identity
+    size: Natural
+    digest: Digest
+    mark: Name
+
+
+class Confirmed(Value, frozen=True, tag="confirmed"):
+    """
+    The file is there, as it was made final; and it is not the source's own.
+    """
 
 
 class Place(Value, frozen=True):
@@ -492,11 +521,24 @@ class Place(Value, frozen=True):
     :ivar root: token of the root; empty if it does not exist yet.
     :ivar chain: tokens of the root, if it exists, and of every directory above it.
     :ivar doubts: for people: what is not believed of its file system, and what follows.
+    :ivar lasting: BLAKE3 of the id of the file system and the inode of the directory
+        that holds what is moved; the same after the host was started anew.  Empty
+        where a file system has no such id.
     """
 
     root: OptionalToken
     chain: Annotated[list[Token], msgspec.Meta(max_length=MAX_CHAIN)]
     doubts: Annotated[list[Line], msgspec.Meta(max_length=MAX_DOUBTS)] = []
+    lasting: OptionalDigest = b""
+
+    def is_still(self, other: Place) -> bool:
+        """
+        Whether this is the place that the other was, at an earlier time.  It may have
+        been made since.
+        """
+        if self.lasting and other.lasting:
+            return self.lasting == other.lasting
+        return not other.chain or other.chain[0] in self.chain
 
     def overlaps(self, other: Place) -> bool:
         """

@@ -23,9 +23,11 @@ PARTIAL_PREFIX: Final = b"."
 PARTIAL_SUFFIX: Final = b".realize-part"
 
 #: Hidden directories in which files wait to be unlinked: prefix and 16 hex digits.
+#: A file that is hidden without one has ``~`` and its own name after them.
 HIDDEN_PREFIX: Final = b".realize-moved-"
 
 _HIDDEN = re.compile(re.escape(HIDDEN_PREFIX) + rb"[0-9a-f]{16}\Z")
+_HIDDEN_FILE = re.compile(re.escape(HIDDEN_PREFIX) + rb"[0-9a-f]{16}~(.+)\Z", re.DOTALL)
 
 
 class RelativePath(msgspec.Struct, frozen=True, gc=False):
@@ -102,7 +104,25 @@ def is_reserved(name: bytes) -> bool:
     """
     Whether a single name means something to this program.
     """
-    return is_partial(name) or is_hidden_directory(name)
+    return is_partial(name) or is_hidden(name)
+
+
+def name_of_hidden(name: bytes) -> bytes:
+    """
+    The own name of a file that is hidden in its directory; ``b""`` if a single name is
+    not that of such a file.
+    """
+    found = _HIDDEN_FILE.match(name)
+    return found[1] if found else b""
+
+
+def is_hidden(name: bytes) -> bool:
+    """
+    Whether a single name is one of those that files wait to be unlinked under, or in.
+    """
+    return name.startswith(HIDDEN_PREFIX) and (
+        is_hidden_directory(name) or bool(name_of_hidden(name))
+    )
 
 
 def printable(name: bytes | str) -> str:

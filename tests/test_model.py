@@ -55,6 +55,7 @@ VALUES: dict[type[Value], st.SearchStrategy[Value]] = {
     model.Piece: st.builds(
         model.Piece, names, sizes, sizes, st.lists(digests, max_size=3)
     ),
+    model.Subset: st.builds(model.Subset, st.lists(names, max_size=3), st.booleans()),
     model.Written: st.builds(model.Written, sizes),
     model.Finish: st.builds(
         model.Finish,
@@ -74,7 +75,9 @@ VALUES: dict[type[Value], st.SearchStrategy[Value]] = {
         digests,
         st.sampled_from(get_args(model.RemovalStep)),
     ),
-    model.Removed: st.builds(model.Removed, st.booleans()),
+    model.Removed: st.builds(model.Removed, st.booleans(), names),
+    model.Claim: st.builds(model.Claim, names, digests, sizes, digests, names),
+    model.Confirmed: st.builds(model.Confirmed),
     model.Place: st.builds(model.Place, digests, st.lists(digests, max_size=3)),
 }
 

@@ -123,6 +123,8 @@ class Lister:
             page = await self._run.source.list(
                 self._cursor, restore=not self._settings.dry_run, subset=subset
             )
+            if page.files and not self._settings.dry_run:
+                await self._run.try_out()
         finally:
             self._listing = False
         self._cursor = page.next

@@ -6,12 +6,11 @@ from __future__ import annotations
 
 from twisted.internet.interfaces import IReactorTime
 
-from realize.errors import SamePlace
-from realize.model import Place
 from realize.move.assembly import Assembly
 from realize.move.line import Line
 from realize.move.outcome import MoveObserver, MoveSettings, Totals
 from realize.move.pace import Pace
+from realize.move.places import Places
 from realize.move.receipts import NO_RECEIPTS, Receipts
 from realize.move.rehearsal import Rehearsal
 from realize.move.run import Run
@@ -43,6 +42,7 @@ class Mover:
         self._tally = Tally(observer)
         self._window = Window()
         self._pending: dict[bytes, Item] = {}
+        self._places = Places()
         self._line: Line | None = None
         self._stopping = False
         self._aborted = False
@@ -83,9 +83,10 @@ class Mover:
 
         The stores are not closed.
 
-        :raises SamePlace: source and destination overlap; nothing was listed.
+        :raises SamePlace: source and destination overlap; nothing was moved.
         :raises SameFile: a file at the destination turned out to be the source's own.
-        :raises DirectoryGone: a root has vanished.
+        :raises DirectoryGone: a root has vanished, or is another than before the
+            connection was lost.
         :raises PeerGone: a connection was lost.
         :raises PeerError: the source cannot be listed.
         """
@@ -103,24 +104,21 @@ class Mover:
         """
         Make sure that there are two places, and let the line begin.
         """
-        place = await source.place()
+        settings = self._settings
+        whole = settings.names is None or settings.recurse
+        place, there = await self._places.compare(source, destination, whole)
         doubts = place.doubts
         self._receipts.begin(single_file=not place.root)
-        if self._settings.names is not None and not self._settings.recurse:
-            # Files of a directory may well be moved into one above or below.
-            place = Place(b"", place.chain[:1])
-        there = await destination.place()
-        if place.overlaps(there):
-            raise SamePlace(
-                f"{source.name} and {destination.name} are the same directory, or one "
-                "is inside the other"
-            )
         if self._walked:
             self._tally.restart(list(self._pending.values()))
         self._walked = True
         self._window.clear()
         pace = Pace(line, self._clock, self._settings.open_files)
-        run = Run(line, source, destination, self._tally, self._clock, pace)
+        run = Run(
+            line, source, destination, self._tally, self._clock, pace, self._places
+        )
+        if self._pending:
+            await run.try_out()
         if self._settings.dry_run:
             self._tally.doubted(source.name, doubts)
             self._tally.doubted(destination.name, there.doubts)

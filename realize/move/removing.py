@@ -1,31 +1,31 @@
 """
 The end of the line: files that are safe at the destination leave the source.
 
-A file that was written in this run is removed in one step.  One that was *present*,
-with no byte written, could be the very file that is to be removed, seen through two
-mounts.  So the source hides it first, and the destination is asked whether it still
-has what it answered for; if its file has vanished with the hiding, the source puts
-it back and the run ends.
+In three steps, each for a whole batch: the source *hides* its files, the destination is
+asked to *confirm* that it has its own, and the source *unlinks* what was confirmed and
+*restores* the rest.
+
+The order is what makes it safe.  Whoever else moves the same files, in whatever
+direction and by whatever way, hides those that he is about to remove before he asks for
+ours.  Of two who would each remove their file because the other one's is there, the
+second to ask finds it hidden.  That needs no lock that all of them see, and no clock: a
+removal may be late by a day, after a lost connection or in a laptop that slept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Final, Literal
+from typing import Literal
 
 from attrs import define, field
 
-from realize.errors import (
-    DigestMismatch,
-    PeerError,
-    SameFile,
-    SourceChanged,
-)
+from realize.errors import Busy, NoSuchFile, PeerError, SameFile, SourceChanged
 from realize.model import (
+    Claim,
+    Confirmed,
     Failure,
     Finished,
-    Held,
     Removal,
     RemovalStep,
     Removed,
@@ -35,10 +35,6 @@ from realize.move.receipts import NO_RECEIPTS, Receipts
 from realize.move.run import Run
 from realize.move.tally import Item
 from realize.paths import parent_of, printable
-
-_CHANGED: Final = Failure.of(
-    DigestMismatch("the file was changed after it had been compared")
-)
 
 
 @define(eq=False)
@@ -57,14 +53,16 @@ class Remover:
     _receipts: Receipts = NO_RECEIPTS
     #: Of *pending*, those that are left over from a connection that was lost.
     _left_over: set[bytes] = field(factory=set, init=False)
-    _written: Stage = field(init=False)
-    _present: Stage = field(init=False)
+    _stage: Stage = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        # What is safe is removed even when the run cannot go on, but for one reason.
         line = self._run.line
-        self._written = Stage(line, self._remove, may_begin=lambda: True, full=GROUP)
-        self._present = Stage(
-            line, self._confirm, may_begin=lambda: line.error is None, full=GROUP
+        self._stage = Stage(
+            line,
+            self._remove,
+            may_begin=lambda: not isinstance(line.error, SameFile),
+            full=GROUP,
         )
 
     @property
@@ -72,19 +70,16 @@ class Remover:
         """
         Files that wait to be removed.
         """
-        return self._written.load + self._present.load
+        return self._stage.load
 
     def put(self, items: Sequence[tuple[Item, Finished]]) -> None:
         """
         Queue files that the destination has made final.
         """
-        written, present = list[Item](), list[Item]()
         for item, finished in items:
             item.finished = finished
             self.pending[item.file.path] = item
-            (present if finished.how == "present" else written).append(item)
-        self._written.put(written)
-        self._present.put(present)
+        self._stage.put(item for item, _ in items)
 
     def put_again(self) -> None:
         """
@@ -102,8 +97,7 @@ class Remover:
         """
         Begin what can be begun.
         """
-        self._written.begin()
-        self._present.begin()
+        self._stage.begin()
 
     async def prune(self, items: Sequence[Item]) -> None:
         """
@@ -118,14 +112,76 @@ class Remover:
             await self._run.source.prune(list(parents))
 
     async def _remove(self, batch: list[Item]) -> None:
-        await self._end_with(batch, "now")
+        hidden, gone = list[tuple[Item, bytes]](), list[Item]()
+        refused = []
+        for item, result in zip(batch, await self._ask(batch, "hide"), strict=True):
+            if isinstance(result, Failure):
+                refused.append((item, result))
+            elif result.found:
+                hidden.append((item, result.mark))
+            else:
+                gone.append(item)
+        await self._gone(gone)
+        self._give_up(refused, "source")
+        if hidden:
+            await self._end(hidden)
 
-    async def _end_with(self, batch: list[Item], step: RemovalStep) -> None:
+    async def _end(self, hidden: list[tuple[Item, bytes]]) -> None:
         """
-        Let the last step be done, and count what has gone.
+        Ask the destination for its files, and unlink or put back ours.
+
+        If the connection is lost meanwhile, the source puts them back when it is
+        closed.  They then look changed: :meth:`put_again`.
         """
-        gone, refused = [], []
-        for item, result in zip(batch, await self._ask(batch, step), strict=True):
+        for item, _ in hidden:
+            self.pending.pop(item.file.path, None)
+        confirmed, back, refused = list[Item](), list[Item](), []
+        same = None
+        answers = await self._confirm(hidden)
+        for (item, _), answer in zip(hidden, answers, strict=True):
+            if isinstance(answer, Confirmed):
+                confirmed.append(item)
+                continue
+            back.append(item)
+            if answer.code == SameFile.code:
+                same = item
+            else:
+                refused.append((item, self._why(item, answer)))
+        if same is not None:
+            self._run.line.fail(
+                SameFile(
+                    f"{printable(same.file.path)}: hidden at {self._run.source.name},"
+                    f" it is hidden at {self._run.destination.name} too: they are the"
+                    " same place; it was put back"
+                )
+            )
+            # None of them is known to be two.
+            back += confirmed
+            confirmed = []
+        if back:
+            await self._ask(back, "restore")
+        self._give_up(refused, "destination")
+        if confirmed:
+            self.pending.update((item.file.path, item) for item in confirmed)
+            await self._unlink(confirmed)
+
+    def _why(self, item: Item, answer: Failure) -> Failure:
+        """
+        What to say of a file that the destination has not confirmed.
+        """
+        if answer.code != NoSuchFile.code:
+            return answer
+        # Moved on by somebody, perhaps to where we have it from.
+        return Failure.of(
+            Busy(
+                f"{printable(item.file.path)}: is not at"
+                f" {self._run.destination.name} any more; it was put back"
+            )
+        )
+
+    async def _unlink(self, items: list[Item]) -> None:
+        gone, refused = list[Item](), []
+        for item, result in zip(items, await self._ask(items, "unlink"), strict=True):
             if isinstance(result, Removed):
                 gone.append(item)
             else:
@@ -133,61 +189,17 @@ class Remover:
         await self._gone(gone)
         self._give_up(refused, "source")
 
-    async def _confirm(self, batch: list[Item]) -> None:
-        hidden, gone = list[Item](), list[Item]()
-        refused = []
-        for item, result in zip(batch, await self._ask(batch, "hide"), strict=True):
-            if isinstance(result, Failure):
-                refused.append((item, result))
-            else:
-                (hidden if result.found else gone).append(item)
-        await self._gone(gone)
-        self._give_up(refused, "source")
-        if hidden:
-            await self._end_hiding(hidden)
-
-    async def _end_hiding(self, hidden: list[Item]) -> None:
-        """
-        Ask the destination for its files once more, and remove or put back.
-
-        If the connection is lost meanwhile, the source puts them back when it is
-        closed.  They then look changed: :meth:`put_again`.
-        """
-        for item in hidden:
-            self.pending.pop(item.file.path, None)
-        proven, vanished, refused = [], [], []
-        for item, held in zip(hidden, await self._look(hidden), strict=True):
-            if isinstance(held, Failure):
-                refused.append((item, held))
-            elif held.present < 0:
-                vanished.append(item)
-            elif item.finished and held.version == item.finished.version:
-                proven.append(item)
-            else:
-                refused.append((item, _CHANGED))
-        if vanished:
-            self._run.line.fail(
-                SameFile(
-                    f"{printable(vanished[0].file.path)}: hiding it at "
-                    f"{self._run.source.name} made it vanish at "
-                    f"{self._run.destination.name}: they are the same file; it was put "
-                    "back"
-                )
-            )
-        put_back = vanished + [item for item, _ in refused]
-        if put_back:
-            await self._ask(put_back, "restore")
-        self._give_up(refused, "destination")
-        if proven:
-            self.pending.update((item.file.path, item) for item in proven)
-            await self._end_with(proven, "unlink")
-
-    async def _look(self, items: list[Item]) -> Sequence[Held | Failure]:
-        offers = [item.offer() for item in items]
+    async def _confirm(
+        self, hidden: list[tuple[Item, bytes]]
+    ) -> Sequence[Confirmed | Failure]:
+        claims = [
+            Claim(item.file.path, item.version_there, item.file.size, item.digest, mark)
+            for item, mark in hidden
+        ]
         try:
-            return await self._run.destination.offer(offers, (), reserve=False)
+            return await self._run.destination.confirm(claims)
         except PeerError as error:
-            return [Failure.of(error)] * len(items)
+            return [Failure.of(error)] * len(hidden)
 
     async def _ask(
         self, items: list[Item], step: RemovalStep

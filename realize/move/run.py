@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
 
-from attrs import frozen
+from attrs import field, frozen
 from twisted.internet.interfaces import IReactorTime
 
 from realize.errors import DirectoryGone, DiskError, OverShare, PeerError
@@ -14,6 +14,7 @@ from realize.model import Digests, Failure, Prefix
 from realize.move.line import Line
 from realize.move.outcome import Side
 from realize.move.pace import Pace
+from realize.move.places import Places
 from realize.move.tally import Item, Tally
 from realize.store.interface import Destination, Source
 
@@ -26,6 +27,7 @@ class Run:
     :ivar line: of the steps.
     :ivar tally: hears what becomes of the files.
     :ivar pace: how much may be in progress.
+    :ivar places: where the ends are.
     """
 
     line: Line
@@ -34,6 +36,18 @@ class Run:
     tally: Tally
     clock: IReactorTime
     pace: Pace
+    places: Places = field(factory=Places)
+    _tried: list[bool] = field(factory=list, init=False)
+
+    async def try_out(self) -> None:
+        """
+        Make sure, once, that the ends are two places.
+
+        :raises SamePlace: they are not.
+        """
+        if not self._tried:
+            self._tried.append(True)
+            await self.places.try_out(self.source, self.destination, self.line.start)
 
     def may_go_on(self) -> bool:
         """

@@ -76,6 +76,13 @@ class Item:
         """
         return self.file.holes > 0
 
+    @property
+    def version_there(self) -> bytes:
+        """
+        Which version of it the destination has made final.
+        """
+        return self.finished.version if self.finished else b""
+
     def offer(self) -> Offer:
         """
         What the destination is asked at first.

@@ -241,13 +241,6 @@ LEASES_UNAVAILABLE: Final = Event(
     "that changed recently are left for a later run.",
     "once for each directory where the file system or missing rights prevent leases",
 )
-HIDING_UNAVAILABLE: Final = Event(
-    "hiding-unavailable",
-    "warn",
-    "{directory}: cannot hide files while removing them ({reason}); they are removed "
-    "right after the last check.",
-    "once for each directory whose file system cannot rename without replacing",
-)
 REMOVALS_NOT_DURABLE: Final = Event(
     "removals-not-durable",
     "warn",

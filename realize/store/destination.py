@@ -24,6 +24,8 @@ from realize.errors import (
 from realize.model import (
     MAX_BATCH,
     MAX_BATCH_BYTES,
+    Claim,
+    Confirmed,
     Directory,
     Failure,
     File,
@@ -38,10 +40,12 @@ from realize.model import (
 from realize.observe.recorder import Recorder, Settled
 from realize.paths import parent_of, printable
 from realize.store.adopt import Adoption
+from realize.store.claims import Claims
 from realize.store.commit import Commits, Entry, WrittenEntry
 from realize.store.guesses import Guesses, Unlimited
 from realize.store.incoming import Incoming, IncomingFiles
 from realize.store.interface import Source
+from realize.store.marks import Marks
 from realize.store.offers import Offers
 from realize.store.partial import Partial
 from realize.store.present import held, proven
@@ -52,6 +56,9 @@ from realize.store.space import SpaceLedger
 from realize.store.together import sync_together
 from realize.store.work import WorkQueue, signing_keys
 from realize.store.writing import Writer
+
+#: Orders what is done to the mark; no path begins so.
+_MARKING: Final = [b"/"]
 
 #: Most files of one store under construction at once, if its account allows as many.
 MAX_OPEN: Final = 4096
@@ -109,6 +116,8 @@ class LocalDestination:
             root, self._files, self._commits, replace, recorder, self._guesses
         )
         self._signer = Signer(opening_present(root), digests=False)
+        self._claims = Claims(root, self._commits)
+        self._marks = Marks(root)
         self._offers = Offers(
             root, self._files, self._commits, ledger, replace, settings.directory_mode
         )
@@ -145,6 +154,24 @@ class LocalDestination:
         See :class:`~realize.store.interface.Store`.
         """
         return await self._work.run([], self._place)
+
+    async def mark(self) -> bytes:
+        """
+        See :class:`~realize.store.interface.Store`.
+        """
+        return await self._work.run(_MARKING, self._marks.make)
+
+    async def unmark(self) -> None:
+        """
+        See :class:`~realize.store.interface.Store`.
+        """
+        await self._work.run(_MARKING, self._marks.remove)
+
+    async def sees(self, mark: bytes, above: bool = True) -> bool:
+        """
+        See :class:`~realize.store.interface.Store`.
+        """
+        return await self._work.run([], self._marks.sees, mark, above)
 
     async def close(self) -> None:
         """
@@ -211,6 +238,12 @@ class LocalDestination:
         """
         return await self._work.run(_paths(files), self._finish, files)
 
+    async def confirm(self, claims: Sequence[Claim]) -> Sequence[Confirmed | Failure]:
+        """
+        See :class:`~realize.store.interface.Destination`.
+        """
+        return await self._work.run(_paths(claims), self._confirm, claims)
+
     async def adopt(
         self, source: Source, files: Sequence[File], directories: Sequence[Directory]
     ) -> Sequence[Finished | Failure] | None:
@@ -268,6 +301,10 @@ class LocalDestination:
         if not self._replace:
             raise NotAllowed(f"{printable(wanted.path)}: may not be replaced")
         return self._signer.sign(wanted)
+
+    def _confirm(self, claims: Sequence[Claim]) -> list[Confirmed | Failure]:
+        self._root.check()
+        return self._claims.confirm(claims)
 
     # -- finish
 
@@ -418,11 +455,12 @@ class LocalDestination:
     def _close(self) -> None:
         self._let_go_soon()
         self._files.forget_all()
+        self._marks.remove()
         self._root.close()
         self._recorder.close()
 
 
-def _paths(items: Sequence[Offer | Finish | File]) -> set[bytes]:
+def _paths(items: Sequence[Offer | Finish | File | Claim]) -> set[bytes]:
     """
     The files an operation names.
 

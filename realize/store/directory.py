@@ -18,7 +18,6 @@ from realize.accounts import Accounts
 from realize.config import DirectorySettings
 from realize.observe.events import (
     BUG,
-    HIDING_UNAVAILABLE,
     LEASES_UNAVAILABLE,
     REMOVALS_NOT_DURABLE,
     Event,
@@ -43,7 +42,6 @@ DEFAULT_SETTLE_NS: Final = 30 * 1_000_000_000
 #: What to say, once, about a directory that lacks something.
 _WARNINGS: Final[dict[Lack, Event]] = {
     "leases": LEASES_UNAVAILABLE,
-    "hiding": HIDING_UNAVAILABLE,
     "syncing": REMOVALS_NOT_DURABLE,
 }
 

@@ -25,6 +25,8 @@ from typing import Protocol
 from realize.delta.exchange import Patch, Sign, Signed
 from realize.model import (
     EVERYTHING,
+    Claim,
+    Confirmed,
     Digests,
     Directory,
     Extent,
@@ -60,6 +62,26 @@ class Store(Protocol):
     async def place(self) -> Place:
         """
         Where the root is, to find out whether two stores are the same place.
+        """
+
+    async def mark(self) -> bytes:
+        """
+        Make a directory in the root, for a moment, with a name that was never there.
+
+        :returns: the name; ``b""`` if there can be none.
+        """
+
+    async def unmark(self) -> None:
+        """
+        Remove it.  :meth:`close` does that too.
+        """
+
+    async def sees(self, mark: bytes, above: bool = True) -> bool:
+        """
+        Whether the mark of another store can be seen here: then they are one place.
+
+        :param above: or in a directory above the root: then one is inside the other.
+        :raises BadRequest: it is not what :meth:`mark` returns.
         """
 
     async def close(self) -> None:
@@ -127,7 +149,9 @@ class Source(Store, Protocol):
 
     async def remove(self, files: Sequence[Removal]) -> Sequence[Removed | Failure]:
         """
-        Delete files that are still the version that was moved.
+        Delete files that are still the version that was moved: hide them, so that the
+        destination can be asked for its own, and then unlink them or put them back.
+        Only what was hidden in this run can be unlinked.
         """
 
     async def prune(self, directories: Sequence[bytes]) -> None:
@@ -219,6 +243,18 @@ class Destination(Store, Protocol):
         it has the digest, which is made durable again all the same.  The group is
         committed together.  Safe to repeat: an answer lost with its connection is
         asked for again.
+        """
+
+    async def confirm(self, claims: Sequence[Claim]) -> Sequence[Confirmed | Failure]:
+        """
+        Whether files that were finished are still there, while the source has its own
+        hidden.  The answer is about now: it comes from no cache.
+
+        One that looks changed is proven and made durable once more, as by
+        :meth:`finish`.  Failures are :class:`~realize.errors.NoSuchFile`,
+        :class:`~realize.errors.DigestMismatch`,
+        :class:`~realize.errors.SameFile` if the source's mark can be seen here, and
+        whatever keeps it from being found out.
         """
 
     async def adopt(

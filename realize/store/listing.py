@@ -35,9 +35,18 @@ from realize.paths import (
     is_hidden_directory,
     is_partial,
     join,
+    name_of_hidden,
     printable,
 )
-from realize.store.hidden import empty_abandoned, look_into_abandoned
+from realize.store.hidden import (
+    PROBE,
+    empty_abandoned,
+    is_abandoned,
+    is_unlinked,
+    look_into_abandoned,
+    tidy_probe,
+    uncover_abandoned,
+)
 from realize.store.identity import identity_of
 from realize.store.root import OPEN_DIRECTORY, Root
 from realize.store.sparse import holes_of
@@ -143,6 +152,13 @@ class _Level:
             os.close(fd)
 
 
+def is_ours(name: bytes) -> bool:
+    """
+    Whether a file of this single name is none that a user made.
+    """
+    return is_partial(name) or bool(name_of_hidden(name)) or is_unlinked(name)
+
+
 class Walk:
     """
     One walk over a source.
@@ -233,7 +249,7 @@ class Walk:
         path = level.path + b"/" + name if level.path else name
         try:
             status = os.stat(name, dir_fd=level.fd, follow_symlinks=False)
-            if stat.S_ISREG(status.st_mode) and not is_partial(name):
+            if stat.S_ISREG(status.st_mode) and not is_ours(name):
                 self._add_file(level, path, status)
             else:
                 self._add_other(level, name, path, status.st_mode)
@@ -280,6 +296,10 @@ class Walk:
             self._notice(path, "symlink")
         elif is_partial(name):
             self._notice(path, "partial")
+        elif stat.S_ISREG(mode):
+            self._uncover(level, name)
+        elif name == PROBE:
+            tidy_probe(level.fd)
         elif not stat.S_ISDIR(mode):
             self._notice(path, "special")
         elif is_hidden_directory(name):
@@ -295,22 +315,43 @@ class Walk:
 
     def _restore(self, level: _Level, name: bytes) -> None:
         for was, now in empty_abandoned(level.fd, name):
-            level.restored.append(now)
-            level.seen.add(now)
-            if now != was:
-                self._notice(
-                    join(level.path, now),
-                    "kept",
-                    f"put back after a crash; another file is called {printable(was)}",
-                )
+            self._restored(level, was, now)
+
+    def _uncover(self, level: _Level, name: bytes) -> None:
+        """
+        Put a file back that a crash left under a hidden name.
+        """
+        if is_unlinked(name):
+            return  # It goes by itself.
+        was = name_of_hidden(name)
+        if not self._restores:
+            if is_abandoned(level.fd, name):
+                self._tell(level, was)
+            return
+        now = uncover_abandoned(level.fd, name)
+        if now is not None:
+            self._restored(level, was, now)
+
+    def _restored(self, level: _Level, was: bytes, now: bytes) -> None:
+        level.restored.append(now)
+        level.seen.add(now)
+        if now != was:
+            self._notice(
+                join(level.path, now),
+                "kept",
+                f"put back after a crash; another file is called {printable(was)}",
+            )
+
+    def _tell(self, level: _Level, name: bytes) -> None:
+        self._notice(
+            join(level.path, name),
+            "hidden",
+            "left by a crash; a move puts it back, and moves it",
+        )
 
     def _tell_of_hidden(self, level: _Level, name: bytes) -> None:
         for each in look_into_abandoned(level.fd, name):
-            self._notice(
-                join(level.path, each),
-                "hidden",
-                "left by a crash; a move puts it back, and moves it",
-            )
+            self._tell(level, each)
 
     def _enter(self, path: bytes, fd: int, wanted: _Wanted | None) -> None:
         try:

@@ -1,13 +1,20 @@
 """
 Removing source files, only in the version that was moved, and never another.
 
-For each file: a lease, its identity, its name moved into a hidden directory
-(:mod:`realize.store.hidden`), both checked once more, and only then unlinked.  Any
-difference, and it goes back under its name.
+A file is *hidden* first: a lock and a lease, its identity, its name moved out of
+everybody's sight (:mod:`realize.store.hidden`), and both checked once more.  Then
+somebody finds out whether its copy is still there, and it is *unlinked*, or *restored*
+to its name.
+
+Hiding comes before that question, and that is why two moves in opposite directions lose
+nothing: each has hidden its own file when it asks for the other one.  So the second to
+ask finds nothing, whoever that is, and puts its own back.  No clock and no lock is
+needed for that, and it holds however long the answer takes.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -20,7 +27,7 @@ from attrs import define
 from realize.digest import is_digest
 from realize.errors import (
     BadRequest,
-    DiskError,
+    Busy,
     NoSuchFile,
     PeerError,
     SourceChanged,
@@ -28,7 +35,15 @@ from realize.errors import (
 )
 from realize.model import Failure, Removal, Removed
 from realize.paths import RelativePath, parent_of, printable
-from realize.store.hidden import CANNOT_HIDE, HiddenDirectory, put_back, undo
+from realize.store.hidden import (
+    HidingPlace,
+    hide,
+    is_there,
+    lock_alone,
+    make_hiding_place,
+    put_back,
+    undo,
+)
 from realize.store.identity import Guard, identity_now, matches_moved
 from realize.store.root import OPEN_DIRECTORY, Root, disk_error
 
@@ -38,12 +53,25 @@ class _Group:
     """
     Files of one directory and one batch, hidden together.
 
-    :ivar users: the batch, and files that wait for a second step.  The last one to
-        leave removes the hidden directory.
+    :ivar users: the batch, and files that wait for the second step.  The last one to
+        leave gives up the place.
     """
 
-    hidden: HiddenDirectory
+    place: HidingPlace
     users: int = 1
+
+
+@define(eq=False)
+class _Version:
+    """
+    A version of a file, some of whose names are hidden.
+
+    :ivar identity: that of the file now; hiding has changed it.
+    :ivar users: names that are hidden.
+    """
+
+    identity: bytes
+    users: int = 0
 
 
 @define(eq=False)
@@ -51,11 +79,22 @@ class _Waiting:
     """
     A hidden file.
 
-    :ivar identity: that of the file now; hiding has changed it.
+    :ivar name: that it has where it is hidden.
+    :ivar version: shared by all names of one file: hiding one changes the others.
+    :ivar fd: descriptor with the lock that keeps listings from putting it back, where
+        there is no hidden directory that has one; else -1.
     """
 
     group: _Group
-    identity: bytes
+    name: bytes
+    version: _Version
+    fd: int = -1
+
+    def let_go(self) -> None:
+        """Close it."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
 
 
 class Remover:
@@ -70,12 +109,14 @@ class Remover:
         self,
         root: Root,
         guard: Guard,
-        warn: Callable[[Literal["hiding", "syncing"], str], object],
+        warn: Callable[[Literal["syncing"], str], object],
     ) -> None:
         self._root = root
         self._guard = guard
         self._warn = warn
         self._waiting: dict[bytes, _Waiting] = {}
+        #: By the identity that files had before the first of their names was hidden.
+        self._versions: dict[bytes, _Version] = {}
         self._lock = threading.Lock()
 
     def remove(self, files: Sequence[Removal]) -> list[Removed | Failure]:
@@ -109,18 +150,30 @@ class Remover:
         with self._lock:
             waiting, self._waiting = self._waiting, {}
         for path, file in waiting.items():
-            hidden = file.group.hidden
-            try:
-                directory = os.open(b"..", OPEN_DIRECTORY, dir_fd=hidden.fd)
-            except OSError:
+            file.let_go()
+            place = file.group.place
+            directory = None
+            with suppress(OSError):
+                directory = self._directory_of(place)
+            if directory is None:
                 self._leave(file.group, None)
                 continue
             try:
                 with suppress(OSError):
-                    put_back(hidden.fd, RelativePath.parse(path).name, directory)
+                    own = RelativePath.parse(path).name
+                    put_back(place.fd, file.name, directory, own)
             finally:
                 self._leave(file.group, directory)
                 os.close(directory)
+
+    @staticmethod
+    def _directory_of(place: HidingPlace) -> int:
+        """
+        A descriptor of the directory whose files are hidden, wherever it is by now.
+        """
+        if place.is_directory:
+            return os.open(b"..", OPEN_DIRECTORY, dir_fd=place.fd)
+        return os.dup(place.fd)
 
     # -- one directory
 
@@ -146,34 +199,25 @@ class Remover:
         return [failure] * len(files)
 
     def _make_group(self, directory: int, files: list[Removal]) -> _Group | None:
-        if not any(file.step in ("now", "hide") for file in files):
-            return None
-        try:
-            return _Group(HiddenDirectory.make(directory))
-        except OSError as error:
-            # A full disk is no reason not to empty it.
-            if error.errno not in CANNOT_HIDE:
-                raise
-            self._warn("hiding", os.strerror(error.errno))
-            return None
+        if any(file.step == "hide" for file in files):
+            return _Group(make_hiding_place(directory))
+        return None
 
     def _result(
         self, directory: int, file: Removal, group: _Group | None, touched: set[bytes]
     ) -> Removed | Failure:
         try:
             name = self._name_of(file)
-            if file.step == "now":
-                self._remove_now(directory, name, file, group)
-            elif file.step == "hide":
-                self._hide(directory, name, file, group)
-            elif file.step == "unlink":
+            if file.step == "hide" and group is not None:
+                return self._hide(directory, name, file, group)
+            if file.step == "unlink":
                 self._unlink(directory, name, file)
+                touched.add(parent_of(file.path))
             else:
                 self._restore(directory, name, file)
         except Exception as error:  # noqa: BLE001 - of this file only
             failure = self._root.error_of(error, file.path, "remove")
         else:
-            touched.add(parent_of(file.path))
             return Removed()
         if isinstance(failure, NoSuchFile):
             return Removed(found=False)
@@ -186,85 +230,106 @@ class Remover:
 
     # -- the steps
 
-    def _remove_now(
-        self, directory: int, name: bytes, file: Removal, group: _Group | None
-    ) -> None:
-        fd, leased = self._guard.open_leased(
-            directory,
-            name,
-            file.path,
-            file.identity,
-            digest=file.digest,
-            clock=None if group is None else group.hidden.fd,
-        )
-        try:
-            if group is None:
-                os.unlink(name, dir_fd=directory)
-                return
-            group.hidden.take(directory, name)
-            try:
-                self._check_hidden(fd, leased, name, file, group)
-                os.unlink(name, dir_fd=group.hidden.fd)
-            except (PeerError, OSError) as error:
-                raise undo(group.hidden.fd, name, directory, file.path, error) from None
-        finally:
-            os.close(fd)
-
     def _hide(
-        self, directory: int, name: bytes, file: Removal, group: _Group | None
-    ) -> None:
-        if file.path in self._waiting:
-            return
-        if group is None:
-            raise DiskError(f"{printable(file.path)}: cannot be hidden")
+        self, directory: int, name: bytes, file: Removal, group: _Group
+    ) -> Removed:
+        waiting = self._waiting.get(file.path)
+        if waiting is not None:
+            return Removed(mark=waiting.group.place.mark_of(name))
+        place = group.place
+        known = self._versions.get(file.identity)
         fd, leased = self._guard.open_leased(
             directory,
             name,
             file.path,
-            file.identity,
+            file.identity if known is None else known.identity,
             digest=file.digest,
-            clock=None if group is None else group.hidden.fd,
+            clock=place.fd if place.is_directory else None,
         )
         try:
-            group.hidden.take(directory, name)
+            if not lock_alone(fd):
+                raise Busy(f"{printable(file.path)}: in use: somebody has it locked")
             try:
-                status = self._check_hidden(fd, leased, name, file, group)
+                hidden = hide(directory, name, place)
+            except FileNotFoundError:
+                if not is_there(directory, name):
+                    raise
+                raise Busy(
+                    f"{printable(file.path)}: somebody tidied its hidden directory away"
+                ) from None
+            try:
+                status = os.stat(hidden, dir_fd=place.fd, follow_symlinks=False)
+                if not matches_moved(status, file.identity):
+                    raise SourceChanged(
+                        f"{printable(file.path)}: changed while being removed"
+                    )
+                if leased and not self._guard.is_unbroken(fd):
+                    raise StillOpen(
+                        f"{printable(file.path)}: opened while being removed"
+                    )
             except (PeerError, OSError) as error:
-                raise undo(group.hidden.fd, name, directory, file.path, error) from None
+                raise undo(
+                    place.fd, hidden, directory, file.path, error, name
+                ) from None
             with self._lock:
+                version = self._versions.setdefault(file.identity, _Version(b""))
+                version.identity = identity_now(status, file.identity)
+                version.users += 1
+                waiting = _Waiting(group, hidden, version)
                 group.users += 1
-                self._waiting[file.path] = _Waiting(
-                    group, identity_now(status, file.identity)
-                )
+                self._waiting[file.path] = waiting
+            # Another name of the same file would be found locked.
+            if not place.is_directory and status.st_nlink == 1:
+                if leased:
+                    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+                waiting.fd, fd = fd, -1
         finally:
-            os.close(fd)
+            if fd >= 0:
+                os.close(fd)
+        return Removed(mark=place.mark_of(name))
 
     def _unlink(self, directory: int, name: bytes, file: Removal) -> None:
         waiting = self._stop_waiting(directory, name, file)
-        group = waiting.group
+        place = waiting.group.place
         try:
-            fd, _leased = self._guard.open_leased(
-                group.hidden.fd,
-                name,
+            fd, leased = self._guard.open_leased(
+                place.fd,
+                waiting.name,
                 file.path,
-                waiting.identity,
+                waiting.version.identity,
                 digest=file.digest,
                 settled=True,
             )
             try:
-                os.unlink(name, dir_fd=group.hidden.fd)
+                # Where there are no leases, in FUSE and on NFS, a file that is unlinked
+                # while it is open is only renamed.
+                if leased:
+                    os.unlink(waiting.name, dir_fd=place.fd)
             finally:
                 os.close(fd)
+            if not leased:
+                waiting.let_go()
+                os.unlink(waiting.name, dir_fd=place.fd)
         except (PeerError, OSError) as error:
-            raise undo(group.hidden.fd, name, directory, file.path, error) from None
+            if is_there(place.fd, waiting.name):
+                raise undo(
+                    place.fd, waiting.name, directory, file.path, error, name
+                ) from None
+            # It was unlinked, whatever was answered, unless somebody put it back.
+            if self._leads_to(directory, name, waiting):
+                raise SourceChanged(
+                    f"{printable(file.path)}: somebody put it back"
+                ) from None
         finally:
-            self._leave(group, directory)
+            waiting.let_go()
+            self._leave(waiting.group, directory)
 
     def _restore(self, directory: int, name: bytes, file: Removal) -> None:
         waiting = self._stop_waiting(directory, name, file)
         try:
-            now = put_back(waiting.group.hidden.fd, name, directory)
+            now = put_back(waiting.group.place.fd, waiting.name, directory, name)
         finally:
+            waiting.let_go()
             self._leave(waiting.group, directory)
         if now != name:
             raise SourceChanged(
@@ -275,20 +340,22 @@ class Remover:
     def _stop_waiting(self, directory: int, name: bytes, file: Removal) -> _Waiting:
         with self._lock:
             waiting = self._waiting.pop(file.path, None)
+            if waiting is not None:
+                waiting.version.users -= 1
+                if not waiting.version.users:
+                    self._versions.pop(file.identity, None)
         if waiting is None:
             os.stat(name, dir_fd=directory, follow_symlinks=False)
             raise SourceChanged(f"{printable(file.path)}: is not hidden")
         return waiting
 
-    def _check_hidden(
-        self, fd: int, leased: bool, name: bytes, file: Removal, group: _Group
-    ) -> os.stat_result:
-        status = os.stat(name, dir_fd=group.hidden.fd, follow_symlinks=False)
-        if not matches_moved(status, file.identity):
-            raise SourceChanged(f"{printable(file.path)}: changed while being removed")
-        if leased and not self._guard.is_unbroken(fd):
-            raise StillOpen(f"{printable(file.path)}: opened while being removed")
-        return status
+    @staticmethod
+    def _leads_to(directory: int, name: bytes, waiting: _Waiting) -> bool:
+        try:
+            status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        except OSError:
+            return False
+        return matches_moved(status, waiting.version.identity)
 
     def _leave(self, group: _Group, directory: int | None) -> None:
         """
@@ -300,11 +367,11 @@ class Remover:
             if group.users:
                 return
         if directory is None:
-            group.hidden.give_up()
+            group.place.give_up()
             return
         # Not empty if a file could not be put back: then the next listing does it.
         with suppress(OSError):
-            group.hidden.remove(directory)
+            group.place.remove(directory)
 
     # -- directories
 

@@ -400,13 +400,43 @@ class Root:
                 except NoSuchFile:
                     exists = False
                     break
-            chain = [_token(boot_id, each) for each in self._upwards(fd)]
+            chain = [_token(boot_id, os.fstat(each)) for each in self._upwards(fd)]
+            lasting = _lasting(fd)
         except OSError as error:
             raise disk_error(error, b"", "look above") from None
         finally:
             os.close(fd)
         lines = [Line(each) for each in doubts]
-        return Place(chain[0] if exists else b"", chain, lines)
+        if not exists:
+            return Place(b"", chain, lines)
+        return Place(chain[0], chain, lines, lasting)
+
+    def sees(self, name: bytes, above: bool) -> bool:
+        """
+        Whether something of this name is in the root, or was until now where it would
+        be.
+
+        :param above: or in a directory above it.
+        :raises PeerError: a directory cannot be looked at.
+        """
+        fd = os.dup(self._base)
+        try:
+            exists = True
+            for part in self._parts:
+                try:
+                    fd = self._replace(fd, self._open_one(fd, part, self.below))
+                except NoSuchFile:
+                    exists = False
+                    break
+            if not exists and not above:
+                return False
+            if _has(fd, name):
+                return True
+            return above and any(_has(each, name) for each in self._upwards(fd))
+        except OSError as error:
+            raise disk_error(error, b"", "look above") from None
+        finally:
+            os.close(fd)
 
     def close(self) -> None:
         """
@@ -484,15 +514,15 @@ class Root:
         os.close(fd)
         return by
 
-    def _upwards(self, fd: int) -> Iterator[os.stat_result]:
+    def _upwards(self, fd: int) -> Iterator[int]:
         """
-        The status of a directory and of all above it.
+        Descriptors of a directory and of all above it, each until the next one.
         """
         fd = os.dup(fd)
         try:
             status = os.fstat(fd)
             while True:
-                yield status
+                yield fd
                 fd = self._replace(fd, os.open(b"..", _LOOK, dir_fd=fd))
                 above = os.fstat(fd)
                 if (above.st_dev, above.st_ino) == (status.st_dev, status.st_ino):
@@ -500,6 +530,27 @@ class Root:
                 status = above
         finally:
             os.close(fd)
+
+
+def _has(directory: int, name: bytes) -> bool:
+    """
+    Whether a directory has this name.  One that cannot be looked into shows nothing.
+    """
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except OSError:
+        return False
+    return True
+
+
+def _lasting(fd: int) -> bytes:
+    """
+    What tells a directory from others at any time, or nothing.
+    """
+    system = os.fstatvfs(fd).f_fsid
+    if not system:
+        return b""
+    return blake3(_TOKEN.pack(system & (2**64 - 1), os.fstat(fd).st_ino)).digest()
 
 
 def _token(boot_id: bytes, status: os.stat_result) -> bytes:

@@ -31,6 +31,7 @@ from realize.observe.recorder import Recorder, Settled
 from realize.paths import RelativePath
 from realize.store.identity import Guard, size_of
 from realize.store.listing import Walk
+from realize.store.marks import Marks
 from realize.store.reading import Reader
 from realize.store.removal import Remover
 from realize.store.root import Root
@@ -38,10 +39,13 @@ from realize.store.signing import Signer, opening_source
 from realize.store.work import WorkQueue, signing_keys
 
 #: What a file system may not be able to do; see :mod:`realize.store.directory`.
-Lack = Literal["leases", "hiding", "syncing"]
+Lack = Literal["leases", "syncing"]
 
 #: Orders the pages of a listing; no path is empty.
 _LISTING = [b""]
+
+#: Orders what is done to the mark; no path begins so.
+_MARKING = [b"/"]
 
 
 class LocalSource:
@@ -95,6 +99,7 @@ class LocalSource:
         self._reader = Reader(root, self.guard, sleep)
         self._signer = Signer(opening_source(root, self.guard, sleep), digests=True)
         self._remover = Remover(root, self.guard, warn)
+        self._marks = Marks(root)
         self._walk: Walk | None = None
         self._cursor = 0
 
@@ -123,6 +128,25 @@ class LocalSource:
         if self._only:
             place = structs.replace(place, root=b"", chain=place.chain[:1])
         return place
+
+    async def mark(self) -> bytes:
+        """
+        See :class:`~realize.store.interface.Store`.
+        """
+        return await self.work.run(_MARKING, self._marks.make)
+
+    async def unmark(self) -> None:
+        """
+        See :class:`~realize.store.interface.Store`.
+        """
+        await self.work.run(_MARKING, self._marks.remove)
+
+    async def sees(self, mark: bytes, above: bool = True) -> bool:
+        """
+        See :class:`~realize.store.interface.Store`.
+        """
+        # A single file may well be moved into a directory above its own.
+        return await self.work.run([], self._marks.sees, mark, above and not self._only)
 
     async def close(self) -> None:
         """
@@ -243,7 +267,7 @@ class LocalSource:
             [
                 Settled(file.path, size_of(file.identity), file.digest)
                 for file, result in zip(files, results, strict=True)
-                if file.step in ("now", "unlink")
+                if file.step == "unlink"
                 and isinstance(result, Removed)
                 and result.found
             ]
@@ -278,6 +302,7 @@ class LocalSource:
         self._end_walk()
         self._reader.close()
         self._remover.close()
+        self._marks.remove()
         self.root.close()
         self._recorder.close()
 

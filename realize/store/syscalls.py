@@ -22,6 +22,11 @@ UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
 _RENAME_NOREPLACE: Final = 1
 _SYNC_FILE_RANGE_WRITE: Final = 2
+#: AT_EMPTY_PATH and AT_STATX_FORCE_SYNC; what ``stat`` has; bytes of the answer.
+_STATX_FRESH: Final = 0x1000 | 0x2000
+_STATX_BASIC: Final = 0x7FF
+_STATX_SIZE: Final = 256
+
 _FICLONERANGE: Final = 0x4020940D
 _MAP_FAILED: Final = 2 ** (8 * ctypes.sizeof(ctypes.c_void_p)) - 1
 
@@ -46,6 +51,15 @@ _sync_file_range.argtypes = (
 
 _syncfs = _libc.syncfs
 _syncfs.argtypes = (ctypes.c_int,)
+
+_statx = _libc.statx
+_statx.argtypes = (
+    ctypes.c_int,
+    ctypes.c_char_p,
+    ctypes.c_int,
+    ctypes.c_uint,
+    ctypes.c_void_p,
+)
 
 _fstatfs = _libc.fstatfs
 _fstatfs.argtypes = (ctypes.c_int, ctypes.c_void_p)
@@ -102,6 +116,18 @@ def start_writeback(fd: int, offset: int = 0, length: int = 0) -> None:
     :param length: bytes; 0 for everything from *offset* on.
     """
     if _sync_file_range(fd, offset, length, _SYNC_FILE_RANGE_WRITE):
+        raise _fail()
+
+
+def refresh_attributes(fd: int) -> None:
+    """
+    Have a file system on another host, or in another process, asked for the attributes
+    of an open file: what ``fstat`` says next is not older than this.
+
+    :raises OSError: it does not answer.
+    """
+    answer = ctypes.create_string_buffer(_STATX_SIZE)
+    if _statx(fd, b"", _STATX_FRESH, _STATX_BASIC, answer):
         raise _fail()
 
 

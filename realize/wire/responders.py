@@ -290,17 +290,30 @@ class Responders(Link):
 
     # -- both
 
+    def _either(self, number: int) -> Source | Destination:
+        if isinstance(self._open.get(number), _OpenDestination):
+            return self._destination(number)
+        return self._source(number)
+
     @commands.Signing.responder
     async def sign(self, store: int, payload: Unpacked) -> Answer:
         wanted: Sign = payload.head
-        opened = self._open.get(store)
-        either = (
-            self._destination(store)
-            if isinstance(opened, _OpenDestination)
-            else self._source(store)
-        )
+        either = self._either(store)
         with self._intake.holding(weight_of(wanted)):
             return {"payload": pack(await either.sign(wanted))}
+
+    @commands.Mark.responder
+    async def mark(self, store: int) -> Answer:
+        return {"mark": await self._either(store).mark()}
+
+    @commands.Unmark.responder
+    async def unmark(self, store: int) -> Answer:
+        await self._either(store).unmark()
+        return {}
+
+    @commands.See.responder
+    async def see(self, store: int, mark: bytes, above: bool) -> Answer:
+        return {"seen": await self._either(store).sees(mark, above)}
 
     # -- sources
 
@@ -363,3 +376,7 @@ class Responders(Link):
     @commands.Finishing.responder
     async def finish(self, store: int, payload: Unpacked) -> Answer:
         return {"payload": pack(await self._destination(store).finish(payload.head))}
+
+    @commands.Confirm.responder
+    async def confirm(self, store: int, payload: Unpacked) -> Answer:
+        return {"payload": pack(await self._destination(store).confirm(payload.head))}

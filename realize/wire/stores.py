@@ -20,6 +20,8 @@ from realize.model import (
     EVERYTHING,
     MAX_BATCH,
     MAX_BATCH_BYTES,
+    Claim,
+    Confirmed,
     Digests,
     Directory,
     Extent,
@@ -40,7 +42,7 @@ from realize.model import (
     Written,
     prefix_steps,
 )
-from realize.paths import parent_of, printable
+from realize.paths import is_hidden_directory, parent_of, printable
 from realize.store.interface import Source
 from realize.wire import commands
 from realize.wire.payload import MAX_PAYLOAD, Packed, Unpacked, pack
@@ -100,6 +102,23 @@ class _RemoteStore:
 
     async def place(self) -> Place:
         return self._place
+
+    async def mark(self) -> bytes:
+        answer = await self._connection.ask(commands.Mark, store=self._number)
+        mark: bytes = answer["mark"]
+        if mark and not is_hidden_directory(mark):
+            raise self._connection.broken("Mark has a name that is no mark")
+        return mark
+
+    async def unmark(self) -> None:
+        await self._connection.ask(commands.Unmark, store=self._number)
+
+    async def sees(self, mark: bytes, above: bool = True) -> bool:
+        answer = await self._connection.ask(
+            commands.See, store=self._number, mark=mark, above=above
+        )
+        seen: bool = answer["seen"]
+        return seen
 
     async def close(self) -> None:
         # The stores of a connection are closed when it is lost.
@@ -257,6 +276,9 @@ class RemoteDestination(_RemoteStore):
     async def finish(self, files: Sequence[Finish]) -> Sequence[Finished | Failure]:
         return await self._batch(commands.Finishing, files, _weigh_file)
 
+    async def confirm(self, claims: Sequence[Claim]) -> Sequence[Confirmed | Failure]:
+        return await self._batch(commands.Confirm, claims, _weigh_claim)
+
     async def adopt(
         self, source: Source, files: Sequence[File], directories: Sequence[Directory]
     ) -> None:
@@ -294,6 +316,10 @@ def _check_bytes(items: Sequence[Range] | Sequence[Piece]) -> None:
 
 def _weigh_file(item: Any) -> int:
     return _ITEM + len(item.path) + len(getattr(item, "identity", b""))
+
+
+def _weigh_claim(item: Claim) -> int:
+    return _weigh_file(item) + len(item.version) + len(item.mark)
 
 
 def _weigh_prefix(item: Prefix) -> int:

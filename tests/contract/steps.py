@@ -80,7 +80,7 @@ def files_of(pair: Pair, source: Source) -> dict[bytes, File]:
     return {file.path: file for page in pages for file in page.files}
 
 
-def removal(file: File, content: bytes, step: str = "now") -> Removal:
+def removal(file: File, content: bytes, step: str = "hide") -> Removal:
     """
     How a file of this content is removed.
     """

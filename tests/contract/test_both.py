@@ -7,7 +7,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from realize.model import Finish, Offer, Piece, Range, Removal
+import pytest
+
+from realize.errors import BadRequest
+from realize.model import Claim, Finish, Offer, Piece, Range, Removal
 from realize.store.interface import Destination, Source
 from tests.contract.conftest import contents
 from tests.contract.pairs import Pair, run
@@ -30,11 +33,12 @@ def move(pair: Pair, source: Source, destination: Destination) -> None:
             for file, extent in zip(page.files, extents, strict=True)
         ]
         assert set(codes(run(pair, destination.finish(finishes)))) <= {"Finished"}
-        removals = [
-            Removal(file.path, file.identity, extent.digest)
-            for file, extent in zip(page.files, extents, strict=True)
-        ]
-        assert set(codes(run(pair, source.remove(removals)))) <= {"Removed"}
+        for step in ("hide", "unlink"):
+            removals = [
+                Removal(file.path, file.identity, extent.digest, step)
+                for file, extent in zip(page.files, extents, strict=True)
+            ]
+            assert set(codes(run(pair, source.remove(removals)))) <= {"Removed"}
 
 
 def test_a_whole_move(pair, source, destination, here, there):
@@ -88,10 +92,46 @@ def test_two_steps_when_both_are_one(pair, here, tmp_path):
     (finished,) = run(pair, destination.finish([wanted]))
     assert finished.how == "present"
     removal = Removal(b"x", file.identity, extents[0].digest, "hide")
-    run(pair, source.remove([removal]))
-    offers = [Offer(b"x", 7)]
-    (held,) = run(pair, destination.offer(offers, [], reserve=False))
-    assert held.version != finished.version
+    (hidden,) = run(pair, source.remove([removal]))
+    claim = Claim(b"x", finished.version, 7, wanted.digest, hidden.mark)
+    assert codes(run(pair, destination.confirm([claim]))) == ["SAME_FILE"]
     restore = Removal(b"x", file.identity, extents[0].digest, "restore")
     run(pair, source.remove([restore]))
     assert contents(here) == {"x": b"content"}
+
+
+def test_marks(pair, here, there):
+    """
+    What one end makes for a moment appears at the other if both are one place, or one
+    is inside the other.
+    """
+    (here / "below").mkdir()
+    source = pair.open_source(here)
+    mark = run(pair, source.mark())
+    for path, above, seen in (
+        (here, False, True),
+        (here / "below", False, False),
+        (here / "below", True, True),
+        (there, True, False),
+    ):
+        assert run(pair, pair.open_destination(path).sees(mark, above)) is seen
+    destination = pair.open_destination(here)
+    other = run(pair, destination.mark())
+    assert other != mark
+    assert run(pair, source.sees(other))
+    run(pair, source.unmark())
+    run(pair, destination.unmark())
+    assert contents(here) == {"below": None}
+    with pytest.raises(BadRequest):
+        run(pair, source.sees(b"below"))
+
+
+def test_closing_removes_a_mark(pair, here):
+    """
+    As a lost connection does.
+    """
+    source = pair.open_source(here)
+    run(pair, source.mark())
+    assert len(contents(here)) == 1
+    run(pair, source.close())
+    assert contents(here) == {}

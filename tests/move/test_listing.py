@@ -43,6 +43,9 @@ class Pages:
         more = cursor + 1 < len(self.pages)
         return Page(files, directories, [], cursor + 1 if more else 0, 0)
 
+    async def mark(self) -> bytes:
+        return b""
+
 
 def file(path: bytes, size: int = 1) -> File:
     """

@@ -13,6 +13,8 @@ from twisted.internet.task import Clock
 
 from realize.model import (
     EVERYTHING,
+    Claim,
+    Confirmed,
     Digests,
     Directory,
     Extent,
@@ -44,11 +46,11 @@ ROUND_TRIP = 0.05
 
 @pytest.mark.parametrize(
     ("delay", "trips"),
-    [((0.0, ROUND_TRIP), 14), ((ROUND_TRIP, 0.0), 20), ((ROUND_TRIP, ROUND_TRIP), 24)],
+    [((0.0, ROUND_TRIP), 16), ((ROUND_TRIP, 0.0), 22), ((ROUND_TRIP, ROUND_TRIP), 27)],
 )
 def test_ten_thousand_small_files(delay: tuple[float, float], trips: int) -> None:
     """
-    They take not much longer than their listing, page by page, and five steps.
+    They take not much longer than their listing, page by page, and seven steps.
     """
     scene = Scene(delay=delay)
     for number in range(10_000):
@@ -84,13 +86,14 @@ def test_a_large_file() -> None:
 
 def test_the_end_of_a_large_file() -> None:
     """
-    It is finished right behind its last bytes: to ask whether the destination adopts,
-    to offer and to send take a round trip each, if it fits into the first window.
+    It is finished right behind its last bytes: to see that there are two places, to ask
+    whether the destination adopts, to offer, to send and to confirm take a round trip
+    each, if it fits into the first window.
     """
     scene = Scene(delay=(0.0, ROUND_TRIP))
     scene.here.put(b"a", bytes(3 * 1024 * 1024))
     scene.run()
-    assert scene.clock.seconds() == pytest.approx(3 * ROUND_TRIP, rel=0.05)
+    assert scene.clock.seconds() == pytest.approx(5 * ROUND_TRIP, rel=0.05)
 
 
 def test_many_files_of_middle_size() -> None:
@@ -238,8 +241,20 @@ class Endless:
         return await self.link.carry("read", lambda: answer)
 
     async def remove(self, files: Sequence[Removal]) -> Sequence[Removed | Failure]:
-        self.removed += len(files)
+        self.removed += sum(each.step == "unlink" for each in files)
         return await self.link.carry("remove", lambda: [Removed()] * len(files))
+
+    async def mark(self) -> bytes:
+        return b""
+
+    async def unmark(self) -> None:
+        raise NotImplementedError
+
+    async def sees(self, mark: bytes, above: bool = True) -> bool:
+        raise NotImplementedError
+
+    async def confirm(self, claims: Sequence[Claim]) -> Sequence[Confirmed | Failure]:
+        return await self.link.carry("confirm", lambda: [Confirmed()] * len(claims))
 
     async def prune(self, directories: Sequence[bytes]) -> None:
         raise NotImplementedError

@@ -95,7 +95,7 @@ def test_progress_begins_the_row_anew() -> None:
     """
     A connection over which something was moved was a good one; others are not.
     """
-    attempts, retry = retrying([1, 2, 12, 2, None])
+    attempts, retry = retrying([1, 2, 30, 2, None])
     drive(attempts.scene.clock, retry.run())
     assert attempts.lost_after == [5, 15, 5, 15]
 

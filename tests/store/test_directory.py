@@ -220,7 +220,6 @@ def test_one_warning(public):
     ("lack", "name"),
     [
         ("leases", "leases-unavailable"),
-        ("hiding", "hiding-unavailable"),
         ("syncing", "removals-not-durable"),
     ],
 )

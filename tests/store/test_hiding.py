@@ -19,7 +19,16 @@ from realize.store.removal import Remover
 from realize.store.root import Root
 from tests.support.changing import append, overwrite, truncate
 from tests.support.files import as_nobody, descriptors, names_below
-from tests.support.removing import CONTENT, Meddling, Warnings, one, removal, step
+from tests.support.removing import (
+    CONTENT,
+    Meddling,
+    Warnings,
+    hides,
+    one,
+    removal,
+    step,
+    whole,
+)
 from tests.support.requirements import needs
 
 
@@ -29,7 +38,7 @@ def hidden(tree, remover, file):
     A removal whose file is hidden.
     """
     item = removal(tree, file, "hide")
-    assert one(remover, item) == Removed()
+    assert hides(remover, item)
     return item
 
 
@@ -39,7 +48,7 @@ def test_hides(tree, remover, hidden, root):
     """
     assert not (tree / "file").exists()
     assert Walk(root).page().files == []
-    assert one(remover, hidden) == Removed()
+    assert hides(remover, hidden)
     assert len(names_below(tree)) == 2
 
 
@@ -60,7 +69,7 @@ def test_hide_and_restore(tree, remover, hidden):
     assert one(remover, step(hidden, "restore")) == Removed()
     assert names_below(tree) == {"file"}
     assert (tree / "file").read_bytes() == CONTENT
-    assert one(remover, removal(tree, tree / "file")) == Removed()
+    assert whole(remover, removal(tree, tree / "file")) == Removed()
 
 
 def test_hidden_until_all_are_done(tree, remover):
@@ -71,7 +80,7 @@ def test_hidden_until_all_are_done(tree, remover):
     for path in paths:
         path.write_bytes(CONTENT)
     items = [removal(tree, path, "hide") for path in paths]
-    assert remover.remove(items) == [Removed()] * 3
+    assert all(answer.mark for answer in remover.remove(items))
     assert len(list(tree.iterdir())) == 1
     answers = remover.remove([step(items[0], "unlink"), step(items[1], "restore")])
     assert answers == [Removed()] * 2
@@ -151,7 +160,7 @@ def test_close_puts_back_into_a_renamed_directory(tree, remover):
     (tree / "sub").mkdir()
     (tree / "sub/file").write_bytes(CONTENT)
     item = removal(tree, tree / "sub/file", "hide")
-    assert one(remover, item) == Removed()
+    assert hides(remover, item)
     (tree / "sub").rename(tree / "other")
     remover.close()
     assert names_below(tree) == {"other", "other/file"}
@@ -197,9 +206,10 @@ def test_crash_while_hidden(tree, remover, hidden, root):
     As long as the process lives the file is ours; once it is dead, the next listing
     has it again.
     """
-    (group,) = {waiting.group for waiting in remover._waiting.values()}
+    (waiting,) = remover._waiting.values()
     assert Walk(root).page().files == []
-    os.close(group.hidden.fd)  # as the end of a process does
+    waiting.let_go()  # as the end of a process does
+    os.close(waiting.group.place.fd)
     remover._waiting.clear()
     (file,) = Walk(root).page().files
     assert file.path == b"file"

@@ -8,7 +8,7 @@ import os
 
 from blake3 import blake3
 
-from realize.model import Failure, Removal
+from realize.model import Failure, Removal, Removed
 from realize.store.identity import Guard
 from tests.support.files import identity_at, in_a_minute
 
@@ -57,7 +57,7 @@ class Warnings:
         self.lacks.append((lack, reason))
 
 
-def removal(tree, path, step="now"):
+def removal(tree, path, step="hide"):
     """
     What removes the file that is there now.
     """
@@ -73,6 +73,42 @@ def one(remover, item):
     if isinstance(answer, Failure):
         raise answer.error
     return answer
+
+
+def remove(remover, items):
+    """
+    The answers for files that are removed in both steps.
+    """
+    answers = remover.remove(items)
+    hidden = [
+        each
+        for each, answer in zip(items, answers, strict=True)
+        if isinstance(answer, Removed) and answer.found
+    ]
+    unlinked = iter(remover.remove([step(each, "unlink") for each in hidden]))
+    return [
+        next(unlinked) if isinstance(answer, Removed) and answer.found else answer
+        for answer in answers
+    ]
+
+
+def whole(remover, item):
+    """
+    The answer for one file that is removed in both steps, or the error.
+    """
+    (answer,) = remove(remover, [item])
+    if isinstance(answer, Failure):
+        raise answer.error
+    return answer
+
+
+def hides(remover, item):
+    """
+    Whether a file was found, and is hidden; with a mark.
+    """
+    answer = one(remover, item)
+    assert bool(answer.mark) == answer.found
+    return answer.found
 
 
 def step(item, word):

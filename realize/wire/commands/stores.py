@@ -13,6 +13,8 @@ from realize.delta.exchange import Patch, Sign, Signed
 from realize.model import (
     MAX_BATCH,
     MAX_RAW_PATH,
+    Claim,
+    Confirmed,
     Digests,
     Directory,
     Extent,
@@ -32,6 +34,7 @@ from realize.model import (
     Value,
     Written,
 )
+from realize.paths import MAX_NAME
 from realize.wire.commands.request import Request
 from realize.wire.payload import Octets, Payload, Unsigned, Word
 
@@ -185,8 +188,8 @@ class Read(Request):
 
 class Remove(Request):
     """
-    Delete files that are still the version that was moved.  Right: take.  Safe to
-    repeat.
+    Hide files that are still the version that was moved, and then unlink them or put
+    them back.  Right: take.  Safe to repeat.
 
     :param store: number of a source.
     :param payload: a list of :class:`~realize.model.Removal`.
@@ -198,6 +201,48 @@ class Remove(Request):
         (b"payload", Payload(Annotated[list[Removal], _Max])),
     ]
     response = [(b"payload", Payload(list[Removed | Failure]))]
+
+
+class Mark(Request):
+    """
+    Make a directory in the root of a store, for a moment, with a name that was never
+    there.
+
+    :param store: its number.
+    :returns: ``mark``, the name; empty if there can be none.
+    """
+
+    arguments = [(b"store", Unsigned())]
+    response = [(b"mark", Octets(MAX_NAME))]
+
+
+class Unmark(Request):
+    """
+    Remove the mark of a store.  Closing the store does that too.
+
+    :param store: its number.
+    """
+
+    arguments = [(b"store", Unsigned())]
+
+
+class See(Request):
+    """
+    Whether the mark of another store can be seen here.
+
+    :param store: number of a store.
+    :param mark: as ``Mark`` answers it.
+    :param above: whether to look in the directories above the root too.
+    :returns: ``seen``, whether it is there.
+    :raises BadRequest: *mark* is none.
+    """
+
+    arguments = [
+        (b"store", Unsigned()),
+        (b"mark", Octets(MAX_NAME)),
+        (b"above", amp.Boolean()),
+    ]
+    response = [(b"seen", amp.Boolean())]
 
 
 class Prune(Request):
@@ -303,3 +348,20 @@ class Finishing(Request):
         (b"payload", Payload(Annotated[list[Finish], _Max])),
     ]
     response = [(b"payload", Payload(list[Finished | Failure]))]
+
+
+class Confirm(Request):
+    """
+    Whether files that were finished are still there, while the source has its own
+    hidden.  Right: put.  Safe to repeat.
+
+    :param store: number of a destination.
+    :param payload: a list of :class:`~realize.model.Claim`.
+    :returns: ``payload``, as many :class:`~realize.model.Confirmed` or failures.
+    """
+
+    arguments = [
+        (b"store", Unsigned()),
+        (b"payload", Payload(Annotated[list[Claim], _Max])),
+    ]
+    response = [(b"payload", Payload(list[Confirmed | Failure]))]

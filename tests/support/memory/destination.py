@@ -20,10 +20,13 @@ from realize.errors import (
     NoSuchFile,
     NotAllowed,
     PeerError,
+    SameFile,
 )
 from realize.model import (
     MAX_BATCH_BYTES,
     PREFIX_STEP,
+    Claim,
+    Confirmed,
     Directory,
     Failure,
     File,
@@ -240,7 +243,26 @@ class MemoryDestination(MemoryStore):
             disk.free -= item.size
         return Finished("replaced" if replaces else "written", node.identity)
 
-    def _present(self, item: Finish) -> Node:
+    async def confirm(self, claims: Sequence[Claim]) -> Sequence[Confirmed | Failure]:
+        """
+        Look once more.
+        """
+
+        def do(claim: Claim) -> Confirmed:
+            if claim.mark in self.disk.marks:
+                raise SameFile("hidden here too")
+            node = self.disk.files.get(claim.path)
+            if node is None:
+                raise NoSuchFile("not there any more")
+            if node.identity != claim.version:
+                if blake3(node.content).digest() != claim.digest:
+                    raise DigestMismatch("has other content")
+                node.durable = True
+            return Confirmed()
+
+        return await self._each("confirm", claims, do, lambda item: item.path)
+
+    def _present(self, item: Finish | Claim) -> Node:
         node = self.disk.files.get(item.path)
         if node is None:
             raise NoSuchFile("no such file")

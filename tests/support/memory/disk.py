@@ -8,7 +8,7 @@ from itertools import count
 
 from attrs import define, field
 
-from realize.model import Notice, Place
+from realize.model import DIGEST_SIZE, Notice, Place
 from realize.paths import parent_of
 
 _versions = count(1)
@@ -16,6 +16,21 @@ _versions = count(1)
 #: The time at all sources, nanoseconds since 1970, and when their files were made.
 NOW_NS = 1_700_000_000_000_000_000
 OLD_NS = NOW_NS - 3600 * 10**9
+
+
+def place_of(token: bytes) -> Place:
+    """
+    A place of its own.
+    """
+    token = token.rjust(DIGEST_SIZE)
+    return Place(token, [token])
+
+
+def new_mark() -> bytes:
+    """
+    A name that was never there.
+    """
+    return b".realize-moved-%016x" % next(_versions)
 
 
 @define
@@ -54,6 +69,7 @@ class Disk:
     Files and directories by path.
 
     :ivar hidden: files that wait to be unlinked.
+    :ivar marks: names that are seen in its root, and beside its hidden files.
     :ivar partials: files under construction.
     :ivar free: bytes left, None for plenty.
     :ivar gone: whether the root has vanished.
@@ -64,6 +80,7 @@ class Disk:
     name: str = "disk"
     files: dict[bytes, Node] = field(factory=dict)
     hidden: dict[bytes, Node] = field(factory=dict)
+    marks: set[bytes] = field(factory=set)
     partials: dict[bytes, bytearray] = field(factory=dict)
     directories: dict[bytes, int] = field(factory=dict)
     notices: list[Notice] = field(factory=list)
@@ -71,7 +88,7 @@ class Disk:
     gone: bool = False
     file_system: str = ""
     may_replace: bool = True
-    place: Place = field(factory=lambda: Place(b"%d" % next(_versions), []))
+    place: Place = field(factory=lambda: place_of(b"%d" % next(_versions)))
 
     def put(self, path: bytes, content: bytes, mtime_ns: int = OLD_NS) -> None:
         """

@@ -28,7 +28,7 @@ from realize.model import (
     Removed,
     Subset,
 )
-from tests.support.memory.disk import NOW_NS, Disk, Node
+from tests.support.memory.disk import NOW_NS, Disk, Node, new_mark
 from tests.support.memory.link import Link
 from tests.support.memory.store import MemoryStore
 from tests.support.memory.trouble import Trouble
@@ -52,7 +52,8 @@ class MemorySource(MemoryStore):
         self._page_size = page_size
         self._walk: Iterator[bytes] = iter(())
         self._cursor = 0
-        self._mine: set[bytes] = set()
+        #: Files that this store has hidden, and their marks.
+        self._mine: dict[bytes, bytes] = {}
         self._hashers: dict[bytes, tuple[int, blake3]] = {}
 
     async def list(
@@ -71,7 +72,7 @@ class MemorySource(MemoryStore):
         if cursor not in (0, self._cursor):
             raise BadRequest("not the next page")
         if cursor == 0:
-            abandoned = set(self.disk.hidden) - self._mine
+            abandoned = self.disk.hidden.keys() - self._mine.keys()
             if restore:
                 self._put_back(abandoned)
             else:
@@ -182,22 +183,28 @@ class MemorySource(MemoryStore):
     def _remove(self, item: Removal) -> Removed:
         disk, path = self.disk, item.path
         if item.step in ("unlink", "restore"):
-            node = disk.hidden.pop(path, None)
+            node = disk.hidden.get(path) if path in self._mine else None
             if node is None:
+                if path in disk.files:
+                    raise SourceChanged("is not hidden")
                 return Removed(found=False)
             if item.step == "restore" or node.identity != item.identity:
-                disk.files.setdefault(path, node)
-            if item.step == "unlink" and node.identity != item.identity:
-                raise SourceChanged("changed while it was hidden")
+                self._put_back({path})
+                if item.step == "unlink":
+                    raise SourceChanged("changed while it was hidden")
+            else:
+                del disk.hidden[path]
+                disk.marks.discard(self._mine.pop(path))
             return Removed()
+        if path in self._mine and path in disk.hidden:
+            return Removed(mark=self._mine[path])
         if path not in disk.files:
             return Removed(found=False)
         self._node(path, item.identity)
-        node = disk.files.pop(path)
-        if item.step == "hide":
-            disk.hidden[path] = node
-            self._mine.add(path)
-        return Removed()
+        disk.hidden[path] = disk.files.pop(path)
+        mark = self._mine[path] = new_mark()
+        disk.marks.add(mark)
+        return Removed(mark=mark)
 
     def _node(self, path: bytes, identity: bytes) -> Node:
         node = self.disk.files.get(path)
@@ -213,13 +220,16 @@ class MemorySource(MemoryStore):
         """
         Put hidden files back.
         """
-        self._put_back(self._mine)
+        self._put_back(set(self._mine))
 
     def _put_back(self, paths: set[bytes]) -> None:
         for path in paths & self.disk.hidden.keys():
             node = self.disk.hidden.pop(path)
             node.change()  # renaming changes the ctime
-            self.disk.files.setdefault(path, node)
+            self.disk.marks.discard(self._mine.pop(path, b""))
+            if path in self.disk.files:
+                path += b".realize-kept-%016x" % node.version
+            self.disk.files[path] = node
 
 
 def _is_wanted(path: bytes, subset: Subset) -> bool:

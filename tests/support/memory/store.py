@@ -22,7 +22,7 @@ from realize.delta.signature import (
 )
 from realize.errors import DirectoryGone, PeerError
 from realize.model import MAX_BATCH, Failure, Place
-from tests.support.memory.disk import Disk
+from tests.support.memory.disk import Disk, new_mark
 from tests.support.memory.link import Link
 from tests.support.memory.trouble import Trouble
 
@@ -42,6 +42,7 @@ class MemoryStore:
         self.disk = disk
         self.link = link
         self.trouble = trouble or Trouble()
+        self._mark = b""
 
     @property
     def name(self) -> str:
@@ -55,6 +56,32 @@ class MemoryStore:
         Where the root is.
         """
         return await self.link.carry("place", lambda: self.disk.place)
+
+    async def mark(self) -> bytes:
+        """
+        Make a name.
+        """
+        return await self.link.carry("mark", self._make_mark)
+
+    def _make_mark(self) -> bytes:
+        self._mark = new_mark()
+        self.disk.marks.add(self._mark)
+        return self._mark
+
+    async def unmark(self) -> None:
+        """
+        Remove it.
+        """
+        await self.link.carry("unmark", self._remove_mark)
+
+    def _remove_mark(self) -> None:
+        self.disk.marks.discard(self._mark)
+
+    async def sees(self, mark: bytes, above: bool = True) -> bool:
+        """
+        Look for the mark of another.
+        """
+        return await self.link.carry("sees", lambda: mark in self.disk.marks)
 
     async def _each(
         self,
