@@ -146,12 +146,11 @@ def test_numbers_of_records(name: str, at: int, field: str) -> None:
     if kind.ge > -(2**63):
         wrong.append(kind.ge - 1)
     if greatest < 2**64 - 1:
-        wrong += [
-            greatest + 1 if isinstance(greatest, int) else greatest * 2,
-            2**64 - 1,
-        ]
+        wrong.append(2**64 - 1)
     if isinstance(kind, inspect.FloatType):
-        wrong += [float("nan"), float("inf"), -1.0]
+        wrong += [2.0 * greatest, float("nan"), float("inf"), -1.0]
+    elif greatest < 2**64 - 1:
+        wrong.append(greatest + 1)
     for number in wrong:
         with pytest.raises(msgspec.ValidationError):
             with_number(number)
