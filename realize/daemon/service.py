@@ -8,6 +8,7 @@ background, and ends it with one line and status 1: later nobody would see it.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from functools import partial
@@ -247,6 +248,9 @@ class Daemon(Service):
         :data:`STOP_DEADLINE`.
         """
         super().stopService()
+        # Whoever asks twice does not want to wait: nothing is lost by that.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
         STOPPING.log(self.log)
         self._upkeep.stopping()
         return Deferred.fromCoroutine(self._stop())

@@ -116,7 +116,9 @@ class Commits:
         together: Callable[[int, int], bool] = sync_together,
         close: Callable[[int], None] = flush,
         guesses: Guesses | None = None,
+        pause: Callable[[], object] = lambda: None,
     ) -> None:
+        self._pause = pause
         self._guesses = guesses or Unlimited()
         self._root = root
         self._replace = replace
@@ -269,8 +271,9 @@ class Commits:
         def sync(fd: int) -> None:
             self.sync(fd, wanted.path)
 
+        size, digest, guesses = wanted.size, wanted.digest, self._guesses
         with proven(
-            directory, entry.name, wanted.size, wanted.digest, sync, self._guesses
+            directory, entry.name, size, digest, sync, guesses, self._pause
         ) as (fd, status):
             sync(fd)
             return status

@@ -49,6 +49,7 @@ from realize.store.marks import Marks
 from realize.store.offers import Offers
 from realize.store.partial import Partial
 from realize.store.present import held, proven
+from realize.store.requests import affordable, check_paths, too_much
 from realize.store.root import Root
 from realize.store.signing import Signer, opening_present
 from realize.store.source import LocalSource
@@ -107,13 +108,25 @@ class LocalDestination:
         self._replaced = ledger.replaced
         self._guesses = guesses or Unlimited()
         self._commits = Commits(
-            root, replace, self._replaced, sync, together, guesses=self._guesses
+            root,
+            replace,
+            self._replaced,
+            sync,
+            together,
+            guesses=self._guesses,
+            pause=work.pause,
         )
         self._files = IncomingFiles(
             ledger, self._free, max_open, root.hold, memory or unlimited("memory")
         )
         self._writer = Writer(
-            root, self._files, self._commits, replace, recorder, self._guesses
+            root,
+            self._files,
+            self._commits,
+            replace,
+            recorder,
+            self._guesses,
+            work.pause,
         )
         self._signer = Signer(opening_present(root), digests=False)
         self._claims = Claims(root, self._commits)
@@ -198,7 +211,8 @@ class LocalDestination:
         """
         See :class:`~realize.store.interface.Destination`.
         """
-        return await self._work.run(_paths(files), self._compare, files)
+        nbytes = sum(file.size for file in files)
+        return await self._work.run_sized(nbytes, _paths(files), self._compare, files)
 
     async def write(
         self, pieces: Sequence[Piece], payload: bytes | memoryview
@@ -206,14 +220,17 @@ class LocalDestination:
         """
         See :class:`~realize.store.interface.Destination`.
         """
-        paths = {piece.path for piece in pieces}
         if len(pieces) > MAX_BATCH:
             raise BadRequest(f"a batch of {len(pieces)} pieces")
+        paths = {piece.path for piece in pieces}
+        kept = [piece.offset for piece in pieces if piece.keep]
+        if not all(affordable(kept)):
+            raise BadRequest("more to be compared than one request may have")
         wanted = sum(piece.carried for piece in pieces)
         if wanted != len(payload) or wanted > MAX_BATCH_BYTES:
             raise BadRequest(f"{len(payload)} bytes for pieces of {wanted}")
-        return await self._work.run(
-            paths, self._writer.write, pieces, memoryview(payload)
+        return await self._work.run_sized(
+            sum(kept), paths, self._writer.write, pieces, memoryview(payload)
         )
 
     async def sign(self, wanted: Sign) -> Signed:
@@ -236,7 +253,8 @@ class LocalDestination:
         """
         See :class:`~realize.store.interface.Destination`.
         """
-        return await self._work.run(_paths(files), self._finish, files)
+        nbytes = sum(file.size for file in files)
+        return await self._work.run_sized(nbytes, _paths(files), self._finish, files)
 
     async def confirm(self, claims: Sequence[Claim]) -> Sequence[Confirmed | Failure]:
         """
@@ -276,7 +294,11 @@ class LocalDestination:
     def _compare(self, files: Sequence[Finish]) -> list[Held | Failure]:
         self._root.check()
         results: list[Held | Failure] = []
-        for wanted in files:
+        now = affordable(wanted.size for wanted in files)
+        for wanted, fits in zip(files, now, strict=True):
+            if not fits:
+                results.append(too_much(wanted.path))
+                continue
             try:
                 path = self._root.path(wanted.path)
                 with (
@@ -287,6 +309,7 @@ class LocalDestination:
                         wanted.size,
                         wanted.digest,
                         guesses=self._guesses,
+                        pause=self._work.pause,
                     ) as (_fd, status),
                 ):
                     results.append(held(status))
@@ -313,6 +336,11 @@ class LocalDestination:
         with self._files.using({wanted.path for wanted in files}):
             entries = [self._entry(wanted) for wanted in files]
             group = [entry for entry in entries if isinstance(entry, Entry)]
+            present = [e for e in group if not isinstance(e, WrittenEntry)]
+            now = affordable(entry.wanted.size for entry in present)
+            for entry, fits in zip(present, now, strict=True):
+                if not fits:
+                    entry.error = too_much(entry.wanted.path).error
             began = time.monotonic()
             self._commits.commit(group)
             self._recorder.committed(len(group), time.monotonic() - began)
@@ -460,15 +488,10 @@ class LocalDestination:
         self._recorder.close()
 
 
-def _paths(items: Sequence[Offer | Finish | File | Claim]) -> set[bytes]:
+def _paths(items: Sequence[Offer | Finish | File | Claim]) -> list[bytes]:
     """
-    The files an operation names.
+    The files an operation names, each once.
 
-    :raises BadRequest: the batch is too large, or names a file twice.
+    :raises BadRequest: as :func:`~realize.store.requests.check_paths`.
     """
-    if len(items) > MAX_BATCH:
-        raise BadRequest(f"a batch of {len(items)} items")
-    paths = {item.path for item in items}
-    if len(paths) < len(items):
-        raise BadRequest("a file is named twice in one request")
-    return paths
+    return check_paths([item.path for item in items])

@@ -125,7 +125,7 @@ class LocalDirectory:
         marker = os.fsencode(self.settings.marker or "")
         store = LocalSource(
             root,
-            WorkQueue(self._pool),
+            WorkQueue(self._pool, (party.peer, party.session)),
             settle_ns,
             self._name_of(below),
             self._recorder(party, root.below),
@@ -160,7 +160,7 @@ class LocalDirectory:
         )
         store = LocalDestination(
             root,
-            WorkQueue(self._pool),
+            WorkQueue(self._pool, (party.peer, party.session)),
             ledger,
             self.settings,
             replace,

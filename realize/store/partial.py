@@ -21,7 +21,7 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -159,11 +159,17 @@ class Partial:
         self.hasher = new_hasher(self.sparse)
         os.ftruncate(self.fd, 0)
 
-    def keep(self, length: int, steps: Sequence[bytes]) -> None:
+    def keep(
+        self,
+        length: int,
+        steps: Sequence[bytes],
+        pause: Callable[[], object] = lambda: None,
+    ) -> None:
         """
         Keep as much of the first *length* bytes as *steps* agree with; drop the rest.
 
         :param steps: digests as in :class:`realize.model.Digests`.
+        :param pause: called every few milliseconds; what it raises ends this.
         :raises BadRequest: not as many as *length* needs.
         """
         if len(steps) != prefix_steps(length):
@@ -175,7 +181,7 @@ class Partial:
             if end > available:
                 break
             hasher = agreed.copy()
-            digest_file(hasher, self.fd, kept, end)
+            digest_file(hasher, self.fd, kept, end, pause)
             if hasher.digest() != expected:
                 break
             kept, agreed = end, hasher

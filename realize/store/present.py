@@ -89,6 +89,7 @@ def proven(
     digest: bytes,
     sync: Callable[[int], object] = os.fdatasync,
     guesses: Guesses = _UNLIMITED,
+    pause: Callable[[], object] = lambda: None,
 ) -> Iterator[tuple[int, os.stat_result]]:
     """
     The present file, open, and its status, if it has this content.
@@ -99,6 +100,7 @@ def proven(
     :param sync: makes a file with holes durable before the file system is asked where
         they are: some have taken for a hole what was not yet on the disk.
     :param guesses: of the one who asks.
+    :param pause: called every few milliseconds; what it raises ends this.
     :raises NameTaken: something that is no regular file has the name.
     :raises DigestMismatch: it is another file, or somebody is changing it.
     :raises OSError: it could not be read; ``FileNotFoundError`` if there is none.
@@ -117,7 +119,7 @@ def proven(
         if allocated(status) < size:
             sync(fd)
         hasher = new_hasher(is_sparse(digest))
-        digest_file(hasher, fd, 0, size)
+        digest_file(hasher, fd, 0, size, pause)
         if hasher.digest() != digest:
             guesses.wrong(version)
             raise DigestMismatch(f"{printable(name)}: the present file differs")

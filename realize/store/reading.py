@@ -136,6 +136,7 @@ class Reader:
     once for the same file.
 
     :param sleep: waits for some seconds, little more than two; in a thread.
+    :param pause: called every few milliseconds of what may take long.
     """
 
     def __init__(
@@ -143,7 +144,9 @@ class Reader:
         root: Root,
         guard: Guard,
         sleep: Callable[[float], object] = time.sleep,
+        pause: Callable[[], object] = lambda: None,
     ) -> None:
+        self._pause = pause
         self._root = root
         self._descriptors = root.descriptors
         self._guard = guard
@@ -396,6 +399,7 @@ class Reader:
         while opened.position < item.length:
             if self._stopped:
                 raise CancelledError
+            self._pause()
             goal = min(item.length, (len(steps) + 1) * step)
             missing = goal - opened.position
             hole = 0 if opened.holes is None else opened.holes.hole(opened.position)

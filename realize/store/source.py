@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from itertools import compress
 from typing import Literal
 
 from msgspec import structs
@@ -34,6 +35,7 @@ from realize.store.listing import Walk
 from realize.store.marks import Marks
 from realize.store.reading import Reader
 from realize.store.removal import Remover
+from realize.store.requests import affordable, check_paths, too_much
 from realize.store.root import Root
 from realize.store.signing import Signer, opening_source
 from realize.store.work import WorkQueue, signing_keys
@@ -96,7 +98,7 @@ class LocalSource:
         self._only = only
         self._skip = skip
         self._now_ns = now_ns
-        self._reader = Reader(root, self.guard, sleep)
+        self._reader = Reader(root, self.guard, sleep, work.pause)
         self._signer = Signer(opening_source(root, self.guard, sleep), digests=True)
         self._remover = Remover(root, self.guard, warn)
         self._marks = Marks(root)
@@ -170,9 +172,9 @@ class LocalSource:
         """
         See :class:`~realize.store.interface.Source`.
         """
-        _check_batch(files)
-        keys = _named_once(files)
-        return await self.work.run(keys, self._digest, files)
+        keys = check_paths([each.path for each in files])
+        nbytes = sum(each.length for each in files)
+        return await self.work.run_sized(nbytes, keys, self._digest, files)
 
     async def read(
         self, ranges: Sequence[Range]
@@ -197,8 +199,7 @@ class LocalSource:
         """
         See :class:`~realize.store.interface.Source`.
         """
-        _check_batch(files)
-        keys = _named_once(files)
+        keys = check_paths([each.path for each in files])
         return await self.work.run(keys, self._remove, files)
 
     async def prune(self, directories: Sequence[bytes]) -> None:
@@ -234,7 +235,12 @@ class LocalSource:
 
     def _digest(self, files: Sequence[Prefix]) -> Sequence[Digests | Failure]:
         self._check_root()
-        results = self._reader.digest(files)
+        now = affordable(each.length for each in files)
+        digests = iter(self._reader.digest(list(compress(files, now))))
+        results = [
+            next(digests) if fits else too_much(file.path)
+            for file, fits in zip(files, now, strict=True)
+        ]
         self._record_failures(files, results)
         return results
 
@@ -310,15 +316,3 @@ class LocalSource:
 def _check_batch(items: Sequence[object]) -> None:
     if len(items) > MAX_BATCH:
         raise BadRequest("more items than one batch may hold")
-
-
-def _named_once(files: Sequence[Prefix | Removal]) -> list[bytes]:
-    """
-    The files of a batch.
-
-    :raises BadRequest: one is named twice.
-    """
-    paths = [each.path for each in files]
-    if len(set(paths)) < len(paths):
-        raise BadRequest("a file is named twice in one request")
-    return paths

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from attrs import define
@@ -218,17 +218,26 @@ def digest_runs(hasher: Hasher, runs: Sequence[int], data: bytes) -> None:
             view = view[length:]
 
 
-def digest_file(hasher: Hasher, fd: int, start: int, end: int) -> None:
+def digest_file(
+    hasher: Hasher,
+    fd: int,
+    start: int,
+    end: int,
+    pause: Callable[[], object] = lambda: None,
+) -> None:
     """
     Show *hasher* the bytes of a file from *start* to *end*, or to where it ends.
 
     Holes are not read.
+
+    :param pause: called every few milliseconds; what it raises ends this.
     """
     holes = HoleMap.of(fd)
     if holes is not None:
         end = min(end, holes.size)
     view = memoryview(bytearray(max(0, min(_PART, end - start))))
     while start < end:
+        pause()
         stop = end
         if holes is not None:
             stop, is_hole = holes.run(start)

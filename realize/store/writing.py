@@ -38,6 +38,7 @@ class Writer:
     :param recorder: told of what was written, and what failed.
     :param guesses: of the one who writes: a part of the present file and a digest of
         the whole are one.
+    :param pause: called every few milliseconds of what may take long.
     """
 
     def __init__(
@@ -48,7 +49,9 @@ class Writer:
         replace: bool,
         recorder: Recorder,
         guesses: Guesses,
+        pause: Callable[[], object] = lambda: None,
     ) -> None:
+        self._pause = pause
         self._root = root
         self._files = files
         self._commits = commits
@@ -144,7 +147,7 @@ class Writer:
         if piece.keep:
             partial = partial or self._open(file, Partial.resume, directories)
             partial.sparse = file.sparse
-            partial.keep(piece.offset, piece.keep)
+            partial.keep(piece.offset, piece.keep, self._pause)
             self._files.promise(file, partial.stored)
             return partial.size
         if piece.offset == 0:

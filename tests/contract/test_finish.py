@@ -9,6 +9,7 @@ import stat
 
 import pytest
 
+from realize.errors import BadRequest
 from realize.model import (
     Directory,
     Finished,
@@ -163,6 +164,21 @@ class TestFinish:
         other = pair.open_destination(there, replace=False)
         (third,) = run(pair, other.finish([wanted]))
         assert third.how == "present"
+
+    def test_a_file_once(self, pair, destination):
+        """
+        No request names one twice: what is asked of it again would cost as much again.
+        """
+        wanted = finish_of(b"x", b"new")
+        offer = Offer(b"x", 3)
+        for request in (
+            destination.offer([offer, offer], []),
+            destination.offer([offer, offer], [], reserve=False),
+            destination.compare([wanted, wanted]),
+            destination.finish([wanted, wanted]),
+        ):
+            with pytest.raises(BadRequest):
+                run(pair, request)
 
     def test_one_failure_among_many(self, pair, destination, there):
         """

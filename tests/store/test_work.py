@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError
 
 from realize.errors import BadRequest
-from realize.store.work import DiskThreads, WorkPool, WorkQueue
+from realize.store.work import (
+    LONG_POOL_SIZE,
+    POOL_SIZE,
+    QUICK,
+    TURN,
+    DiskThreads,
+    Turns,
+    Turnstile,
+    WorkPool,
+    WorkQueue,
+)
 from tests.support.threads import InlineThreads, QueueReactor, result_of
 
 
@@ -319,3 +329,196 @@ def test_unordered_work_and_words_from_threads(journal):
     reactor.run_until(lambda: bool(journal.done))
     assert journal.done == [True]
     pool.close()
+
+
+class TestTurns:
+    """
+    Who is next.
+    """
+
+    def test_of_peers_and_sessions(self):
+        """
+        A peer with many sessions, or a session with much to do, delays nobody else by
+        more than a turn.
+        """
+        turns = Turns()
+        for number in range(3):
+            turns.put(("a", "1"), f"a1-{number}")
+        turns.put(("a", "2"), "a2")
+        turns.put(("b", "1"), "b1")
+        order = []
+        while (turn := turns.take(lambda peer: True)) is not None:
+            order.append(turn[1])
+        assert order == ["a1-0", "b1", "a2", "a1-1", "a1-2"]
+
+    def test_not_everybody_may(self):
+        """
+        Whose turn it is not waits without holding up others.
+        """
+        turns = Turns()
+        turns.put(("a", "1"), 1)
+        turns.put(("b", "1"), 2)
+        assert turns.take(lambda peer: peer == "b") == ("b", 2)
+        assert turns.take(lambda peer: peer == "b") is None
+        assert turns.take(lambda peer: True) == ("a", 1)
+
+    def test_drop(self):
+        """
+        What is over is taken out wherever it waits; the others keep their order.
+        """
+        turns = Turns()
+        for number in range(6):
+            turns.put(("ab"[number % 2], "1"), number)
+        assert sorted(turns.drop(lambda number: number < 3)) == [0, 1, 2]
+        left = []
+        while (turn := turns.take(lambda peer: True)) is not None:
+            left.append(turn)
+        assert left == [("a", 4), ("b", 3), ("b", 5)]
+
+
+class TestLong:
+    """
+    What may take long, and what does not.
+    """
+
+    def test_quick_work_does_not_wait(self, threads, journal):
+        """
+        However much long work of others there is.
+        """
+        pool = WorkPool(OneThread(), threads)
+        greedy, other = WorkQueue(pool, ("a", "1")), WorkQueue(pool, ("b", "1"))
+        for number in range(40):
+            greedy.run_sized(QUICK + 1, [], journal.note, number)
+        assert len(threads.waiting) == LONG_POOL_SIZE // 2
+        quick = other.run([], journal.note, "quick")
+        long = other.run_sized(QUICK + 1, [], journal.note, "long")
+        threads.do(-2)
+        threads.do(-1)
+        assert journal.done == ["quick", "long"]
+        assert (result_of(quick), result_of(long)) == ("quick", "long")
+
+    def test_quick_work_takes_turns(self, threads, journal):
+        """
+        Among sessions, whoever came first: one more of the greedy, and then the other.
+        """
+        pool = WorkPool(OneThread(), threads)
+        greedy, other = WorkQueue(pool, ("a", "1")), WorkQueue(pool, ("b", "1"))
+        for number in range(40):
+            greedy.run([], journal.note, number)
+        other.run([], journal.note, "other")
+        assert len(threads.waiting) == POOL_SIZE
+        threads.do()
+        threads.do(-1)
+        threads.do(-1)
+        assert journal.done == [0, POOL_SIZE, "other"]
+
+    def test_closing_ends_what_waits(self, threads, journal):
+        """
+        A queue does not wait for its turn in order to close.
+        """
+        pool = WorkPool(OneThread(), threads)
+        other, queue = WorkQueue(pool, ("a", "1")), WorkQueue(pool, ("b", "1"))
+        for _ in range(20):
+            other.run_sized(QUICK + 1, [], journal.note, "other")
+        answers = [
+            queue.run_sized(QUICK + 1, [], journal.note, "mine") for _ in range(20)
+        ]
+        begun = len(threads.waiting) - LONG_POOL_SIZE // 2
+        closed = queue.close(lambda: journal.note("closed"))
+        for answer in answers[begun:]:
+            with pytest.raises(CancelledError):
+                result_of(answer)
+        for _ in range(begun):
+            threads.do(LONG_POOL_SIZE // 2)
+        threads.do(-1)
+        assert result_of(closed) is None
+        assert journal.done == ["closed"]
+
+    def test_running_work_ends_when_its_queue_is_closed(self, threads):
+        """
+        At its next pause.
+        """
+        queue = WorkQueue(WorkPool(OneThread(), threads), ("a", "1"))
+
+        def work():
+            queue.pause()
+            queue.close(lambda: None)
+            queue.pause()
+
+        answer = queue.run_sized(QUICK + 1, [], work)
+        threads.do()
+        with pytest.raises(CancelledError):
+            result_of(answer)
+
+
+class TestTurnstile:
+    """
+    Threads that take turns.
+    """
+
+    def test_passes_on(self):
+        """
+        Two works at a time of one thread's room: they alternate.
+        """
+        now = [0.0]
+        turnstile = Turnstile(1, lambda: now[0])
+        order, second_waits = [], threading.Event()
+
+        def work(name):
+            for _ in range(3):
+                order.append(name)
+                if name == "first":
+                    second_waits.wait(10)
+                now[0] += TURN
+                turnstile.pass_on()
+
+        def start_second():
+            while not turnstile.waits:
+                pass
+            second_waits.set()
+
+        first = threading.Thread(
+            target=turnstile.call, args=(lambda: False, lambda: work("first"))
+        )
+        first.start()
+        while not order:
+            pass
+        second = threading.Thread(
+            target=turnstile.call, args=(lambda: False, lambda: work("second"))
+        )
+        second.start()
+        start_second()
+        first.join(10)
+        second.join(10)
+        assert order == ["first", "second"] * 3
+
+    def test_is_left_when_it_is_over(self):
+        """
+        By one that waits, without a turn.
+        """
+        turnstile = Turnstile(1)
+        over, held = threading.Event(), threading.Event()
+        ended = []
+
+        def wait():
+            try:
+                turnstile.call(over.is_set, lambda: ended.append("ran"))
+            except CancelledError:
+                ended.append("cancelled")
+
+        holder = threading.Thread(
+            target=turnstile.call, args=(lambda: False, lambda: held.wait(10))
+        )
+        holder.start()
+        waiting = threading.Thread(target=wait)
+        while turnstile.has_room:
+            pass
+        waiting.start()
+        while not turnstile.waits:
+            pass
+        over.set()
+        turnstile.look()
+        waiting.join(10)
+        assert ended == ["cancelled"]
+        held.set()
+        holder.join(10)

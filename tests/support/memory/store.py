@@ -20,13 +20,17 @@ from realize.delta.signature import (
     sign_chunks,
     sign_group,
 )
-from realize.errors import DirectoryGone, PeerError
+from realize.errors import BadRequest, DirectoryGone, PeerError
 from realize.model import MAX_BATCH, Failure, Place
 from tests.support.memory.disk import Disk, new_mark
 from tests.support.memory.link import Link
 from tests.support.memory.trouble import Trouble
 
 T = TypeVar("T")
+
+
+#: What names each file once.
+_ONCE = frozenset({"offer", "ask", "compare", "finish", "digest", "remove"})
 
 
 class MemoryStore:
@@ -94,6 +98,8 @@ class MemoryStore:
         Do something for every item of a batch; what it raises is its outcome.
         """
         assert 0 < len(items) <= MAX_BATCH
+        if operation in _ONCE and len(set(map(path_of, items))) < len(items):
+            raise BadRequest("a file twice")
 
         def effect() -> list[object]:
             self._begin(operation)
