@@ -4,6 +4,8 @@ What the proofs have to say beside "passed": how often something was killed or c
 
 from __future__ import annotations
 
+import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,6 +28,17 @@ def tell(request: pytest.FixtureRequest) -> Tell:
     # What belongs to the test's report comes from other processes, too.
     properties = request.node.user_properties
     return lambda line: properties.append((TOLD, f"{request.node.name}: {line}"))
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """
+    One that every user may enter, other than those that pytest makes.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="realize-proof-"))
+    folder.chmod(0o755)
+    yield folder
+    subprocess.run(["rm", "-rf", "--one-file-system", folder], check=True)
 
 
 @pytest.fixture

@@ -119,11 +119,15 @@ class Killing:
 
     @classmethod
     @contextmanager
-    def create(cls, name: str, folder: Path, seed: int) -> Iterator[Killing]:
+    def create(
+        cls, name: str, folder: Path, seed: int, user: str = ""
+    ) -> Iterator[Killing]:
         """
         Make both ends, and remove them in the end.
+
+        :param user: who runs everything; empty for whoever runs this.
         """
-        world = World.create(folder / "world")
+        world = World.create(folder / "world", user)
         with ExitStack() as stack:
             stack.callback(world.stop)
             paths, words, daemons = [], [], []
@@ -169,6 +173,7 @@ class Killing:
         seed = self.numbers.randrange(1 << 30)
         before = grow(self.source, seed, small=1500, large=8)
         older = outdate(self.source, self.destination, seed)
+        self.world.give(self.source, self.destination)
         instants = Instants(self.source, self.destination, self.numbers)
         process: subprocess.Popen[bytes] | None = None
         try:
@@ -236,14 +241,22 @@ def _clear(folder: Path) -> None:
         shutil.rmtree(each) if each.is_dir() else each.unlink()
 
 
-def run(name: str, folder: Path, seed: int, seconds: float, kills: int = 0) -> str:
+def run(
+    name: str,
+    folder: Path,
+    seed: int,
+    seconds: float,
+    kills: int = 0,
+    user: str = "",
+) -> str:
     """
     Kill for some time in one combination.
 
     :param kills: at least so many.
+    :param user: who runs everything; empty for whoever runs this.
     :returns: what was done, in words.
     """
-    with Killing.create(name, folder, seed) as killing:
+    with Killing.create(name, folder, seed, user) as killing:
         try:
             killing.run(time.monotonic() + seconds, kills)
         except BaseException:

@@ -22,6 +22,7 @@ import pytest
 from _pytest.mark.structures import ParameterSet
 
 from tests.proof.holding import Ends, digests, outcomes_of
+from tests.proof.trees import count
 from tests.support.mounts import KINDS, PROGRAMS, VIEWS, mounted
 from tests.support.programs import PATIENCE, World
 from tests.support.requirements import needs
@@ -219,10 +220,11 @@ def test_killed(tmp_path: Path, kind: str, end: str) -> None:
             )
             try:
                 deadline = time.monotonic() + PATIENCE
-                while len(digests(ends.destination_below)) < goal:
+                while count(ends.destination_below) < goal:
                     assert time.monotonic() < deadline
                     if process.poll() is not None:
                         break
+                    time.sleep(0.005)
                 process.send_signal(signal.SIGKILL)
                 process.communicate(timeout=PATIENCE)
             finally:

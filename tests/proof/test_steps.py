@@ -24,7 +24,7 @@ from attrs import frozen
 
 from tests.proof.trees import AWKWARD, assert_moved, checksums, lost
 from tests.support.powercut import CrashDisk
-from tests.support.processes import Call
+from tests.support.processes import NOBODY, Call
 from tests.support.programs import PATIENCE, World, regular_files
 from tests.support.requirements import missing, needs
 
@@ -119,6 +119,11 @@ ROWS = [
 #: Those at which a daemon is killed, too: all of the destination, and some of the
 #: source, because the command waits five seconds before it tries again.
 DESTINATION_ROWS = [row for row in ROWS if row.at.startswith("D")]
+USERS_DESTINATION_ROWS = [
+    row
+    for row in DESTINATION_ROWS
+    if row.name in ("written", "renamed", "update, durable")
+]
 SOURCE_ROWS = [
     row
     for row in ROWS
@@ -191,11 +196,17 @@ class Scene:
         if row.before == "old":
             (self.inbox / FOLDER).mkdir(parents=True)
             (self.inbox / FOLDER / NAME).write_bytes(OLD)
+        if self.world.user:
+            # Nobody may write to it, and group and mode of its folder are passed on.
+            (self.source / FOLDER / NAME).chmod(0o400 + 0o44 * (ROWS.index(row) % 2))
+            (self.source / FOLDER).chmod(0o2770)
+        self.world.give(self.source, self.inbox)
         if self.disk:
             self.disk.settle()
         if row.before == "final":
             (self.inbox / FOLDER).mkdir(parents=True)
             shutil.copy2(self.source / FOLDER / NAME, self.inbox / FOLDER)
+            self.world.give(self.inbox)
 
     def check(self, row: Row) -> None:
         """
@@ -209,12 +220,16 @@ class Scene:
 
 
 @pytest.fixture
-def scene(tmp_path: Path, kind: str) -> Iterator[Scene]:
+def scene(
+    request: pytest.FixtureRequest, tmp_path: Path, open_folder: Path, kind: str
+) -> Iterator[Scene]:
     """
-    Both ends, empty, on two file systems.
+    Both ends, empty, on two file systems; for the user that is asked for.
     """
-    world = World.create(tmp_path / "world")
-    source = tmp_path / "source"
+    user = getattr(request, "param", "")
+    folder = open_folder if user else tmp_path
+    world = World.create(folder / "world", user)
+    source = folder / "source"
     source.mkdir()
     with ExitStack() as stack:
         disk = None
@@ -224,7 +239,7 @@ def scene(tmp_path: Path, kind: str) -> Iterator[Scene]:
                 pytest.skip("needs a second file system")
             stack.callback(shutil.rmtree, inbox, ignore_errors=True)
         else:
-            disk = stack.enter_context(CrashDisk.create(tmp_path / "disk", kind))
+            disk = stack.enter_context(CrashDisk.create(folder / "disk", kind))
             inbox = disk.root / "inbox"
         inbox.mkdir()
         stack.callback(world.stop)
@@ -256,6 +271,29 @@ def test_the_command_is_killed(scene: Scene, row: Row) -> None:
     assert lost(before, scene.source, scene.inbox) == []
     scene.world.realize("move", scene.source, scene.inbox)
     assert_moved(before, scene.source, scene.inbox)
+
+
+@needs("setpriv", root=True, loop=True)
+@pytest.mark.parametrize("scene", [NOBODY], indirect=True)
+@pytest.mark.parametrize("kind", KINDS[:1])
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_an_ordinary_users_command_is_killed(scene: Scene, row: Row) -> None:
+    """
+    One that may nothing but what the owner of files may, and these are read-only.
+    """
+    test_the_command_is_killed(scene, row)
+    assert (scene.inbox / FOLDER / NAME).owner() == NOBODY
+
+
+@needs("setpriv", root=True, loop=True)
+@pytest.mark.parametrize("scene", [NOBODY], indirect=True)
+@pytest.mark.parametrize("kind", KINDS[:1])
+@pytest.mark.parametrize("row", USERS_DESTINATION_ROWS, ids=lambda row: row.name)
+def test_the_daemon_of_an_ordinary_user_is_killed(scene: Scene, row: Row) -> None:
+    """
+    The same for the daemon of the destination.
+    """
+    test_the_daemon_of_the_destination_is_killed(scene, row)
 
 
 @pytest.mark.parametrize("kind", KINDS[:1])

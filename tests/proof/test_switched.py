@@ -57,15 +57,18 @@ class Arranged:
 
 
 @contextmanager
-def arrange(folder: Path, role: str, switches: Switches) -> Iterator[Arranged]:
+def arrange(
+    folder: Path, role: str, switches: Switches, user: str = ""
+) -> Iterator[Arranged]:
     """
     Both ends, with files.
 
     :param folder: new.
+    :param user: who moves them, and has them; empty for whoever runs the tests.
     """
     folder.mkdir()
     with ExitStack() as stack:
-        world = World.create(folder / "world")
+        world = World.create(folder / "world", user)
         stack.callback(world.stop)
         mounted = []
         places = []
@@ -85,6 +88,7 @@ def arrange(folder: Path, role: str, switches: Switches) -> Iterator[Arranged]:
             world, str(source), str(destination), source_below, destination_below
         )
         ends.plant(source, destination)
+        world.give(source_below, destination_below)
         yield Arranged(ends, mounted)
 
 

@@ -4,8 +4,10 @@ The two programs as users start them, in processes of their own, on loopback.
 
 from __future__ import annotations
 
+import grp
 import json
 import os
+import pwd
 import secrets
 import signal
 import socket
@@ -21,6 +23,7 @@ from attrs import define, field
 
 from realize.net.keys import generate_key, public_bytes
 from realize.peers import public_key_text
+from tests.support.processes import as_user
 
 #: Where the environment under test has its programs.
 PROGRAMS = Path(sys.executable).parent
@@ -58,10 +61,13 @@ class Host:
     A host with a key, maybe a daemon, and directories that it offers.
 
     :ivar settings: of each directory, beside its path: lines of TOML.
+    :ivar user: who runs its daemon, without any capabilities; empty for whoever runs
+        the tests.
     """
 
     name: str
     folder: Path
+    user: str = ""
     port: int = field(factory=free_port)
     settings: dict[str, str] = field(factory=dict)
     public_key: str = field(init=False)
@@ -136,7 +142,7 @@ class Host:
         words += [f"--address=127.0.0.1:{self.port}", *arguments]
         with self.log.open("ab") as log:
             self.daemon = subprocess.Popen(
-                [*wrapper, PROGRAMS / "twistd", *words],
+                [*wrapper, *_user(self.user), PROGRAMS / "twistd", *words],
                 cwd=self.folder,
                 env=environment(**{name: str(value) for name, value in env.items()}),
                 stdin=subprocess.DEVNULL,
@@ -177,25 +183,38 @@ class World:
     Two hosts with daemons, ``nas`` and ``box``, and ``me``, where the command runs.
 
     Both offer ``inbox`` to ``me``, with all rights.
+
+    :ivar user: who runs everything, without any capabilities; empty for whoever runs
+        the tests.
     """
 
     folder: Path
     nas: Host
     box: Host
     me: Host
+    user: str = ""
 
     @classmethod
-    def create(cls, folder: Path) -> World:
+    def create(cls, folder: Path, user: str = "") -> World:
         """
         Hosts with keys and configurations; nothing is started yet.
         """
-        world = cls(
-            folder, *(Host(name, folder / name) for name in ("nas", "box", "me"))
-        )
+        names = ("nas", "box", "me")
+        hosts = [Host(name, folder / name, user) for name in names]
+        world = cls(folder, *hosts, user)
         for host in (world.nas, world.box):
             host.offer("inbox", 'put = ["me"]\nreplace = ["me"]\ntake = ["me"]')
         world.configure()
+        world.give(folder)
         return world
+
+    def give(self, *folders: Path) -> None:
+        """
+        Make these, and all that is in them, the property of who runs everything.
+        """
+        if self.user:
+            owner = f"{self.user}:{grp.getgrgid(pwd.getpwnam(self.user).pw_gid)[0]}"
+            subprocess.run(["chown", "-R", "-h", owner, *folders], check=True)
 
     def configure(self) -> None:
         """
@@ -249,7 +268,7 @@ class World:
         more.setdefault("stdout", subprocess.PIPE)
         more.setdefault("stderr", subprocess.PIPE)
         return subprocess.Popen(
-            [*wrapper, PROGRAMS / "realize", *words],
+            [*wrapper, *_user(self.user), PROGRAMS / "realize", *words],
             cwd=self.folder,
             env=environment(**settings),
             **more,
@@ -291,6 +310,10 @@ class Said:
         Standard output, as JSON lines.
         """
         return [json.loads(line) for line in self.out.splitlines()]
+
+
+def _user(name: str) -> Sequence[str | Path]:
+    return as_user(name) if name else ()
 
 
 def regular_files(root: Path) -> Iterator[bytes]:
