@@ -165,3 +165,29 @@ def test_examples_of_configuration_are_toml() -> None:
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         for block in re.findall(r"^```toml\n(.*?)^```", page.read_text(), re.M | re.S):
             tomllib.loads(block)
+
+
+SAFETY = (ROOT / "docs" / "safety.md").read_text()
+TESTS = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", SAFETY)))
+
+
+@pytest.mark.parametrize(("path", "name"), TESTS)
+def test_the_threat_model_names_tests_that_there_are(path: str, name: str) -> None:
+    """
+    A promise about what a peer cannot do is one that is tried.
+    """
+    assert re.search(rf"^ *(async )?def {name}\(", (ROOT / path).read_text(), re.M)
+
+
+def test_the_threat_model_is_about_every_right() -> None:
+    """
+    And about those without any.
+    """
+    section = SAFETY.partition("## What a peer can do to others")[2].partition("\n## ")[
+        0
+    ]
+    rows = [line for line in section.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) == section.count("\n| ") - 1
+    who = {row.split("|")[1].strip() for row in rows}
+    assert {"a stranger", "`put`", "`replace`", "`take`", "`control`"} <= who
+    assert all("::" in row.split("|")[5] for row in rows)
