@@ -38,6 +38,7 @@ from realize.store.filesystem import FileSystem
 from realize.store.mapped import mapped_elsewhere, writeback_ns
 from realize.store.root import disk_error
 from realize.store.sparse import digest_file
+from realize.store.syscalls import refresh_attributes
 from realize.units import format_duration
 
 #: Device, inode, size, mtime_ns, ctime_ns, links.  Of the times the last 64 bits, since
@@ -327,6 +328,9 @@ class Guard:
             refusal = self._lease(fd, path)
             status = os.fstat(fd)
             known = self._filesystem_of(status.st_dev, fd)
+            if known.cached:
+                refresh_attributes(fd)
+                status = os.fstat(fd)
             leased = self._believe(fd, path, refusal, known)
             same = self._check_version(status, path, identity)
             if not leased:

@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-from realize.store.syscalls import rename_noreplace, start_writeback
+from realize.store.syscalls import refresh_attributes, rename_noreplace, start_writeback
 
 
 @pytest.fixture
@@ -68,3 +68,14 @@ def test_writing_back_changes_nothing(tree):
     start_writeback(fd, 2, 3)
     os.close(fd)
     assert (tree / "a").read_bytes() == b"content"
+
+
+def test_refresh_attributes(directory):
+    """
+    Changes nothing where nothing is remembered; an error is told.
+    """
+    before = os.fstat(directory)
+    refresh_attributes(directory)
+    assert os.fstat(directory) == before
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        refresh_attributes(-1)

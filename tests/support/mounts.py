@@ -116,7 +116,7 @@ def mounted(kind: str, below: Path, *options: str) -> Iterator[Path]:
     """
     place = below / "mnt"
     for each in (place, below / "real"):
-        each.mkdir()
+        each.mkdir(exist_ok=True)
     _mount(kind, below, place, options)
     try:
         yield place
