@@ -39,6 +39,7 @@ from realize.store.mapped import mapped_elsewhere, writeback_ns
 from realize.store.root import disk_error
 from realize.store.sparse import digest_file
 from realize.store.syscalls import refresh_attributes
+from realize.store.writers import Writers
 from realize.units import format_duration
 
 #: Device, inode, size, mtime_ns, ctime_ns, links.  Of the times the last 64 bits, since
@@ -213,6 +214,7 @@ class Guard:
         self._no_leases = no_leases
         self._now_ns = now_ns
         self._filesystem_of = filesystem_of
+        self._writers = Writers()
 
     def open(
         self,
@@ -450,6 +452,8 @@ class Guard:
             mapped = mapped_elsewhere(fd, status.st_size)
         if mapped:
             raise StillOpen(f"{printable(path)}: mapped by another process")
+        if self._writers.have(status):
+            raise StillOpen(f"{printable(path)}: open for writing")
         if self.settle_ns and not settled:
             unseen_ns = writeback_ns() if mapped is None else 0
             self._check_settled(status, path, max(self.settle_ns, unseen_ns), now)

@@ -40,6 +40,7 @@ from realize.store.identity import (
     matches_moved,
     size_of,
 )
+from realize.store.writers import Writers
 from tests.support.files import as_nobody, identity_at
 from tests.support.requirements import needs
 
@@ -472,7 +473,7 @@ def test_lease_that_is_not_believed(file, no_leases):
 
 
 @pytest.mark.parametrize("remote", [False, True])
-def test_lease_refused_where_it_is_not_believed(file, no_leases, remote):
+def test_lease_refused_where_it_is_not_believed(file, no_leases, tmp_path, remote):
     """
     Then somebody has it open here, but for file systems that refuse it for reasons of
     their own, such as NFS without a delegation.
@@ -484,12 +485,30 @@ def test_lease_refused_where_it_is_not_believed(file, no_leases, remote):
             without_leases(_device, fd), remote=remote
         ),
     )
+    guard._writers = Writers(proc=tmp_path)
     with file.open("ab"):
         if remote:
             assert opening(guard, file, identity_at(file)) == b"hello world"
         else:
             with pytest.raises(StillOpen):
                 opening(guard, file, identity_at(file))
+
+
+def test_writer_who_is_seen_without_a_lease(file, no_leases):
+    """
+    On a server's files no lease tells; the kernel tells of the processes of this host.
+    """
+    guard = Guard(
+        30 * SECOND,
+        no_leases,
+        lambda: 2**62,
+        lambda _device, fd: evolve(without_leases(_device, fd), remote=True),
+    )
+    with (
+        file.open("ab"),
+        pytest.raises(StillOpen, match="open for writing"),
+    ):
+        opening(guard, file, identity_at(file))
 
 
 def removing(guard, file, identity, digest=b""):
