@@ -131,8 +131,8 @@ class NoSuchFile(PeerError):
 
 class NameTaken(PeerError):
     """
-    Something that is no regular file has the name, or a file stands where a
-    directory is needed.
+    Something that is no regular file has the name, a file stands where a directory is
+    needed, or the file system takes this name and that of another file for one.
     """
 
     code = "NAME_TAKEN"
@@ -144,6 +144,14 @@ class NameTooLong(PeerError):
     """
 
     code = "NAME_TOO_LONG"
+
+
+class NameRefused(PeerError):
+    """
+    The file system does not take such a name; the text says which character of it.
+    """
+
+    code = "NAME_REFUSED"
 
 
 class AlreadyExists(PeerError):

@@ -5,6 +5,7 @@ Names: how bytes from the other side become a path, and how a path is shown.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -17,6 +18,9 @@ MAX_COMPONENTS: Final = 64
 
 #: Longest single name on the file systems we know, in bytes (``NAME_MAX``).
 MAX_NAME: Final = 255
+
+#: The same where it is shortest, of those that we know: eCryptfs.
+SHORT_NAME: Final = 143
 
 #: What surrounds the name of a file under construction: ``.NAME.realize-part``.
 PARTIAL_PREFIX: Final = b"."
@@ -84,6 +88,20 @@ def parent_of(path: bytes) -> bytes:
     The path of the directory that holds *path*; ``b""`` for the root.
     """
     return path.rpartition(b"/")[0]
+
+
+def cut(name: bytes, most: int) -> bytes:
+    """
+    The beginning of a name, of at most so many bytes.  A name in UTF-8 is not cut
+    inside a character: some file systems take nothing else.
+    """
+    end = most
+    if len(name) > most:
+        with suppress(UnicodeDecodeError):
+            name.decode("utf-8")
+            while end and name[end] & 0xC0 == 0x80:
+                end -= 1
+    return name[:end]
 
 
 def is_partial(name: bytes) -> bool:

@@ -23,6 +23,7 @@ _ADVICE: Final = {
     "DIRECTORY_GONE": "see whether its disk is mounted",
     "DISK": "mend that and run again",
     "INTERNAL": "the log of that side says more",
+    "NAME_REFUSED": "rename it at the source",
     "NAME_TAKEN": "rename one of the two",
     "NAME_TOO_LONG": "give it a shorter name",
     "NOT_ALLOWED": "allow it in the configuration of that side",

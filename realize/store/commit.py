@@ -39,6 +39,7 @@ from realize.store.partial import Partial
 from realize.store.present import proven
 from realize.store.replaced import Replaced
 from realize.store.root import Root
+from realize.store.spelling import Shown
 from realize.store.syscalls import UNSUPPORTED, flush, start_writeback
 from realize.store.together import WORTHWHILE, sync_together
 
@@ -144,7 +145,7 @@ class Commits:
             self._each(written, _verify, "set its size or attributes")
             self._sync_all(written)
             self._rename(written)
-            self._each(present, self._prove_and_sync, "read")
+            self._prove_present(present)
             self.sync_names(group)
         finally:
             for entry in written:
@@ -231,8 +232,13 @@ class Commits:
                 with self._root.directory(directory) as fd:
                     if self._root.filesystem(fd).cached:
                         self._each(entries, self._close_written, "write")
-                    naming = Naming(fd, self._replace, self._replaced)
+                    shown = self._shown(fd)
+                    naming = Naming(fd, self._replace, self._replaced, shown)
                     self._each(entries, partial(self._rename_one, naming), "rename")
+                    if shown is not None:
+                        shown.forget()
+                        check = partial(self._check_spelling, naming)
+                        self._each(entries, check, "list its directory")
             except PeerError as error:
                 for entry in entries:
                     entry.error = error
@@ -278,9 +284,33 @@ class Commits:
             sync(fd)
             return status
 
-    def _prove_and_sync(self, entry: Entry) -> None:
-        with self._root.directory(entry.directory) as directory:
-            entry.version = version_of(self._prove(directory, entry))
+    def _prove_present(self, present: Sequence[Entry]) -> None:
+        for directory, entries in _by_directory(present).items():
+            try:
+                with self._root.directory(directory) as fd:
+                    prove = partial(self._prove_and_sync, fd, self._shown(fd))
+                    self._each(entries, prove, "read")
+            except PeerError as error:
+                for entry in entries:
+                    entry.error = error
+
+    def _prove_and_sync(
+        self, directory: int, shown: Shown | None, entry: Entry
+    ) -> None:
+        entry.version = version_of(self._prove(directory, entry))
+        if shown is not None:
+            shown.check(entry.name, entry.wanted.path)
+
+    def _shown(self, directory: int) -> Shown | None:
+        """
+        What a directory shows, if two names may be one there.
+        """
+        return Shown(directory) if self._root.filesystem(directory).folds else None
+
+    @staticmethod
+    def _check_spelling(naming: Naming, entry: WrittenEntry) -> None:
+        written = entry.partial
+        naming.check_spelling(written.fd, written.name, entry.name, entry.wanted.path)
 
     def sync_names(self, group: Sequence[Entry]) -> None:
         """

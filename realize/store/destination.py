@@ -100,6 +100,7 @@ class LocalDestination:
         guesses: Guesses | None = None,
     ) -> None:
         self._root = root
+        root.exact = True
         self._work = work
         self._settings = settings
         self._replace = replace

@@ -33,6 +33,8 @@ from realize.errors import PeerError
 from realize.paths import (
     HIDDEN_PREFIX,
     MAX_NAME,
+    SHORT_NAME,
+    cut,
     is_hidden_directory,
     name_of_hidden,
     printable,
@@ -328,7 +330,7 @@ def put_back(hidden: int, name: bytes, directory: int, own: bytes = b"") -> byte
         return own
     # Replaces nothing: nobody else has ever heard of this name.
     ending = KEPT_INFIX + _hex_digits()
-    kept = own[: MAX_NAME - len(ending)] + ending
+    kept = cut(own, max(len(own), SHORT_NAME) - len(ending)) + ending
     os.rename(name, kept, src_dir_fd=hidden, dst_dir_fd=directory)
     return kept
 

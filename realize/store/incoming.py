@@ -53,6 +53,7 @@ class Incoming:
     :ivar busy: an operation works on it.
     :ivar used: when one last did, in seconds.
     :ivar reuses: version of the present file of which parts are in the partial.
+    :ivar folds: where it goes, two names may be one.
     """
 
     path: bytes
@@ -69,6 +70,7 @@ class Incoming:
     busy: bool = False
     used: float = 0.0
     reuses: bytes = b""
+    folds: bool = False
 
     @classmethod
     def of(cls, path: RelativePath, size: int) -> Incoming:
@@ -89,7 +91,7 @@ class Incoming:
         """
         Name of its partial, in the same directory.
         """
-        return partial_name(self.name)
+        return partial_name(self.name, self.folds)
 
 
 class IncomingFiles:

@@ -17,12 +17,13 @@ from typing import Final
 
 from attrs import define, frozen
 
-from realize.errors import AlreadyExists, NoSuchFile
+from realize.errors import AlreadyExists, NameTaken, NoSuchFile
 from realize.model import How
 from realize.paths import printable
 from realize.store.filesystem import FileSystem
 from realize.store.present import look
 from realize.store.replaced import Replaced
+from realize.store.spelling import Shown, refused
 from realize.store.syscalls import UNSUPPORTED, rename_noreplace
 
 _LOOK: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -81,11 +82,13 @@ class Naming:
     :ivar directory: descriptor.
     :ivar replace: whether present files may give way.
     :ivar replaced: takes the large ones that did.
+    :ivar shown: what the directory shows, where two names may be one.
     """
 
     directory: int
     replace: bool
     replaced: Replaced
+    shown: Shown | None = None
 
     def give(
         self, fd: int, partial: bytes, name: bytes, path: bytes
@@ -98,14 +101,19 @@ class Naming:
         :param path: of the file, for messages.
         :raises NoSuchFile: the partial's name led elsewhere, or the final one does.
         :raises AlreadyExists: the name is taken, and may not be replaced.
-        :raises NameTaken: by something that is no regular file.
+        :raises NameTaken: by something that is no regular file, or by a file of another
+            name that the file system takes for the same.
+        :raises NameRefused: the file system does not take such a name.
         :raises OSError: it could not be renamed.
         """
         if find(self.directory, partial, fd) is None:
             raise NoSuchFile(
                 f"{printable(path)}: somebody took its partial away; not finished"
             )
-        how = self._rename(fd, partial, name, path)
+        try:
+            how = self._rename(fd, partial, name, path)
+        except OSError as error:
+            raise refused(error, path, name) or error from None
         found = find(self.directory, name, fd)
         if found is None:
             self._undo(partial, name)
@@ -119,10 +127,13 @@ class Naming:
         directory = self.directory
         try:
             self._attempt(
-                fd, name, lambda: rename_noreplace(directory, partial, directory, name)
+                fd,
+                partial,
+                name,
+                lambda: rename_noreplace(directory, partial, directory, name),
             )
         except FileExistsError:
-            look(directory, name)
+            self._look(name, path)
             if not self.replace:
                 raise AlreadyExists(
                     f"{printable(path)}: exists, and may not be replaced"
@@ -133,7 +144,7 @@ class Naming:
             if not self.replace:
                 self._link(fd, partial, name, path)
                 return "written"
-            if look(directory, name) is None:
+            if self._look(name, path) is None:
                 self._rename_over(fd, partial, name)
                 return "written"
         else:
@@ -142,10 +153,44 @@ class Naming:
         self._rename_over(fd, partial, name)
         return "replaced"
 
+    def _look(self, name: bytes, path: bytes) -> os.stat_result | None:
+        """
+        The file that has the name, spelt in just this way; None if the name is free.
+        """
+        present = look(self.directory, name)
+        if present is not None and self.shown is not None:
+            self.shown.check(name, path)
+        return present
+
+    def check_spelling(self, fd: int, partial: bytes, name: bytes, path: bytes) -> None:
+        """
+        Make sure that the directory shows the name that a file was given; call
+        :meth:`~realize.store.spelling.Shown.forget` before the first of many.
+
+        :param partial: the name that it gets back if not.
+        :raises NameTaken: it shows another one, so that a file of that name would take
+            its place.
+        """
+        if self.shown is None:
+            return
+        try:
+            self.shown.check(name, path)
+        except NameTaken:
+            if find(self.directory, name, fd) is not None:
+                with suppress(OSError):
+                    os.rename(
+                        name,
+                        partial,
+                        src_dir_fd=self.directory,
+                        dst_dir_fd=self.directory,
+                    )
+            raise
+
     def _rename_over(self, fd: int, partial: bytes, name: bytes) -> None:
         directory = self.directory
         self._attempt(
             fd,
+            partial,
             name,
             lambda: os.rename(
                 partial, name, src_dir_fd=directory, dst_dir_fd=directory
@@ -157,6 +202,7 @@ class Naming:
         try:
             self._attempt(
                 fd,
+                partial,
                 name,
                 lambda: os.link(
                     partial, name, src_dir_fd=directory, dst_dir_fd=directory
@@ -168,14 +214,20 @@ class Naming:
             ) from None
         unlink(directory, partial, fd)
 
-    def _attempt(self, fd: int, name: bytes, call: Callable[[], None]) -> None:
+    def _attempt(
+        self, fd: int, partial: bytes, name: bytes, call: Callable[[], None]
+    ) -> None:
         """
         Over a network a call may have been done although its answer says otherwise.
         """
         try:
             call()
         except OSError:
-            if find(self.directory, name, fd) is None:
+            found = find(self.directory, name, fd)
+            # A file that only looks like ours was there already if ours still is.
+            if found is None or not (
+                found.certain or find(self.directory, partial, fd) is None
+            ):
                 raise
 
     def _undo(self, partial: bytes, name: bytes) -> None:

@@ -7,10 +7,14 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Final
+
+from attrs import define
 
 from realize.errors import (
     AlreadyExists,
+    NameTaken,
     NoSuchFile,
 )
 from realize.model import Directory, Failure, Held, Offer
@@ -26,12 +30,36 @@ from realize.store.partial import held_bytes
 from realize.store.present import held, look
 from realize.store.root import Root, disk_error
 from realize.store.space import SpaceLedger
+from realize.store.spelling import Shown, refused
 
 #: Permission bits of a directory about which nobody said anything.
 DEFAULT_DIRECTORY_MODE: Final = 0o755
 
 #: Whatever the source's directory had: files have to be put into ours.
 _OWNER: Final = 0o700
+
+
+@define(eq=False)
+class Turn:
+    """
+    The directories of a batch, one after the other, and what they show.
+    """
+
+    _root: Root
+    _directories: DirectoriesInTurn
+    _path: bytes | None = None
+    _shown: Shown | None = None
+
+    def go(self, path: bytes) -> tuple[int, Shown | None]:
+        """
+        The descriptor of a directory, good until the next call, and what it shows where
+        two names may be one; None where every name is its own.
+        """
+        fd = self._directories.descriptor(path)
+        if path != self._path:
+            self._shown = Shown(fd) if self._root.filesystem(fd).folds else None
+            self._path = path
+        return fd, self._shown
 
 
 class Offers:
@@ -76,8 +104,9 @@ class Offers:
         results: list[Held | Failure] = []
         with (
             self._files.using([offer.path for offer in offers]),
-            self._root.directories() as turn,
+            self._root.directories() as opened,
         ):
+            turn = Turn(self._root, opened)
             for offer in offers:
                 try:
                     results.append(self._take(offer, modes, free, turn))
@@ -99,9 +128,10 @@ class Offers:
             self._files.using([offer.path for offer in offers]),
             self._root.directories() as directories,
         ):
+            turn = Turn(self._root, directories)
             for offer in offers:
                 try:
-                    results.append(self._consider(offer, free, directories))
+                    results.append(self._consider(offer, free, turn))
                 except Exception as error:  # noqa: BLE001 - of this file only
                     results.append(self._failure(error, offer))
         return results
@@ -130,13 +160,26 @@ class Offers:
         above = parent_of(path)
         self.make_directory(above, modes)
         with self._root.directory(above) as directory:
+            name = path.rpartition(b"/")[2]
             try:
-                os.mkdir(path.rpartition(b"/")[2], mode, dir_fd=directory)
+                os.mkdir(name, mode, dir_fd=directory)
             except FileExistsError:
                 return
             except OSError as error:
-                raise disk_error(error, path, "make the directory") from None
-        self._commits.created(path)
+                raise (
+                    refused(error, path, name)
+                    or disk_error(error, path, "make the directory")
+                ) from None
+            self._commits.created(path)
+            try:
+                self._set_mode(path, mode)
+            except NameTaken:
+                # It has another name than it should.
+                with suppress(OSError):
+                    os.rmdir(name, dir_fd=directory)
+                raise
+
+    def _set_mode(self, path: bytes, mode: int) -> None:
         with self._root.directory(path) as made:
             # A set-group-id bit that came from the directory above stays.
             inherited = os.fstat(made).st_mode & stat.S_ISGID
@@ -147,15 +190,15 @@ class Offers:
         offer: Offer,
         modes: Mapping[bytes, int],
         free: int,
-        directories: DirectoriesInTurn,
+        turn: Turn,
     ) -> Held:
         file = self._file(offer)
         self._commits.check(file.path, file.directory)
         try:
-            present, partial = self._look(file, directories)
+            present, partial = self._look(file, turn)
         except NoSuchFile:
             self.make_directory(file.directory, modes)
-            present, partial = self._look(file, directories)
+            present, partial = self._look(file, turn)
         file.size, file.sparse = offer.size, offer.holes > 0
         file.failure = None
         self._files.announce(file)
@@ -174,13 +217,11 @@ class Offers:
         file.busy = False
         return held(present, partial)
 
-    def _consider(
-        self, offer: Offer, free: int, directories: DirectoriesInTurn
-    ) -> Held:
+    def _consider(self, offer: Offer, free: int, turn: Turn) -> Held:
         file = self._file(offer)
         self._commits.check(file.path, file.directory)
         try:
-            present, partial = self._look(file, directories)
+            present, partial = self._look(file, turn)
         except NoSuchFile:
             present, partial = None, 0
         if not _may_be_it(present, offer.size):
@@ -198,20 +239,23 @@ class Offers:
             file.busy = True
         return file
 
-    @staticmethod
-    def _look(
-        file: Incoming, directories: DirectoriesInTurn
-    ) -> tuple[os.stat_result | None, int]:
+    def _look(self, file: Incoming, turn: Turn) -> tuple[os.stat_result | None, int]:
         """
         The present file, and bytes in the partial.
         """
-        directory = directories.descriptor(file.directory)
+        directory, shown = turn.go(file.directory)
+        file.folds = shown is not None
         present = look(directory, file.name)
+        if present is not None and shown is not None:
+            shown.check(file.name, file.path)
         if file.partial is not None:
             return present, file.partial.size
         return present, held_bytes(directory, file.partial_name)
 
     def _failure(self, error: Exception, offer: Offer) -> Failure:
+        if isinstance(error, OSError):
+            name = offer.path.rpartition(b"/")[2]
+            error = refused(error, offer.path, name) or error
         return Failure.of(self._root.error_of(error, offer.path, "look for it"))
 
     def _kept_out(self, path: bytes, present: os.stat_result | None) -> Failure | None:

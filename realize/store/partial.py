@@ -19,6 +19,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +34,7 @@ from realize.accounts import Account
 from realize.digest import Hasher, new_hasher
 from realize.errors import BadRequest, Busy, NameTaken
 from realize.model import prefix_step, prefix_steps
-from realize.paths import MAX_NAME, PARTIAL_PREFIX, PARTIAL_SUFFIX, printable
+from realize.paths import MAX_NAME, PARTIAL_PREFIX, PARTIAL_SUFFIX, cut, printable
 from realize.store.names import find, unlink
 from realize.store.sparse import allocated, digest_file
 
@@ -44,6 +45,15 @@ _ROOM: Final = MAX_NAME - len(PARTIAL_PREFIX) - len(PARTIAL_SUFFIX)
 _READABLE: Final = 200
 _DISTINCT: Final = 8
 
+#: Most readable bytes where two names may be one, and fewest characters.  There it is
+#: not known how long names may be either: a partial's is no longer than that of its
+#: file, or short.
+_READABLE_FOLDED: Final = 100
+_READABLE_SHORT: Final = 24
+
+#: Names of which no other is taken for one.
+_PLAIN: Final = re.compile(rb"[0-9a-z_.-]{0,39}[0-9a-z_-]")
+
 _OPEN: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FIND: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE: Final = _OPEN | os.O_CREAT | os.O_EXCL
@@ -52,16 +62,29 @@ _CREATE: Final = _OPEN | os.O_CREAT | os.O_EXCL
 _ATTEMPTS: Final = 8
 
 
-def partial_name(name: bytes) -> bytes:
+def partial_name(name: bytes, folds: bool = False) -> bytes:
     """
     Name of the file under construction for a file of this *name*, in its directory.
 
     A name too long for the affixes is cut, and told from others by its digest.
+
+    :param folds: whether two names may be one there.  Then all but short and plain
+        ones have a digest, so that ``README`` and ``readme`` have two partials.
     """
-    if len(name) > _ROOM:
+    if not _PLAIN.fullmatch(name) if folds else len(name) > _ROOM:
         digest = blake3(name).hexdigest(length=_DISTINCT).encode("ascii")
-        name = name[:_READABLE] + b"~" + digest
+        name = (_begin(name) if folds else cut(name, _READABLE)) + b"~" + digest
     return PARTIAL_PREFIX + name + PARTIAL_SUFFIX
+
+
+def _begin(name: bytes) -> bytes:
+    """
+    What stays readable where the room for names is not known.
+    """
+    text = name.decode("utf-8", "surrogateescape")
+    added = len(PARTIAL_PREFIX) + len(PARTIAL_SUFFIX) + 1 + 2 * _DISTINCT
+    begin = text[: max(len(text) - added, _READABLE_SHORT)]
+    return cut(begin.encode("utf-8", "surrogateescape"), _READABLE_FOLDED)
 
 
 def held_bytes(directory: int, name: bytes) -> int:

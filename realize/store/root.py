@@ -41,6 +41,7 @@ from realize.paths import RelativePath, is_reserved, join, parent_of, printable
 from realize.store.attributes import attempt
 from realize.store.filesystem import FileSystem
 from realize.store.kept import DirectoriesInTurn, DirectoryUse, KeptDirectories
+from realize.store.spelling import Shown, refused
 from realize.texts import Line
 
 _T = TypeVar("_T")
@@ -105,6 +106,8 @@ class Root:
         directory itself.
     :ivar descriptors: holds what is kept open for its store; given back by
         :meth:`close`.
+    :ivar exact: whether a directory is only opened if the one above shows exactly its
+        name, where that can be another's too.
     """
 
     def __init__(
@@ -117,6 +120,7 @@ class Root:
         descriptors: Account | None = None,
         surprised: Surprised = _say_nothing,
     ) -> None:
+        self.exact = False
         self.descriptors = descriptors or unlimited("descriptors")
         self.name = name
         self._surprised = surprised
@@ -479,11 +483,24 @@ class Root:
 
     def _open_one(self, parent: int, name: bytes, path: bytes) -> int:
         try:
-            return os.open(name, OPEN_DIRECTORY, dir_fd=parent)
+            fd = os.open(name, OPEN_DIRECTORY, dir_fd=parent)
         except NotADirectoryError:
             raise self._in_the_way(parent, name, path) from None
         except OSError as error:
-            raise disk_error(error, path, "open its directory") from None
+            raise (
+                refused(error, path, name)
+                or disk_error(error, path, "open its directory")
+            ) from None
+        try:
+            if self.exact and self.filesystem(parent).folds:
+                Shown(parent).check(name, path)
+        except OSError as error:
+            os.close(fd)
+            raise disk_error(error, path, "list the directory above it") from None
+        except PeerError:
+            os.close(fd)
+            raise
+        return fd
 
     def _in_the_way(self, parent: int, name: bytes, path: bytes) -> PeerError:
         try:

@@ -21,6 +21,7 @@ from realize.store.partial import Partial
 from realize.store.present import open_present
 from realize.store.reuse import apply_patch, check_patch
 from realize.store.root import Root
+from realize.store.spelling import refused
 from realize.store.syscalls import UNSUPPORTED, start_writeback
 
 #: A piece of so many bytes starts its way to the disk at once.
@@ -213,6 +214,9 @@ class Writer:
         if file.kept_out is not None:
             raise file.kept_out.error
         directory = directories.descriptor(file.directory)
-        return self._files.open(
-            file, lambda: opening(directory, file.partial_name, file.sparse)
-        )
+        try:
+            return self._files.open(
+                file, lambda: opening(directory, file.partial_name, file.sparse)
+            )
+        except OSError as error:
+            raise refused(error, file.path, file.name) or error from None
