@@ -164,10 +164,22 @@ class Directory(Value, frozen=True):
 
 #: Why something found by a listing is not among its files.  ``unreadable`` and
 #: ``missing`` are failures, ``kept`` and ``hidden`` a warning, the others are counted.
-#: Files that are ``kept`` or ``set-id`` are among them all the same.
+#: Files that are ``kept`` or ``set-id`` are among them all the same, and so are those
+#: of a directory that is ``unremovable``, which is a failure for whoever moves them.
 NoticeKind = Literal[
-    "symlink", "special", "partial", "unreadable", "missing", "kept", "set-id", "hidden"
+    "symlink",
+    "special",
+    "partial",
+    "unreadable",
+    "missing",
+    "kept",
+    "set-id",
+    "hidden",
+    "unremovable",
 ]
+
+#: Those that are failures.
+FAILURES: Final[tuple[NoticeKind, ...]] = ("unreadable", "missing", "unremovable")
 
 
 class Notice(Value, frozen=True):
@@ -180,8 +192,10 @@ class Notice(Value, frozen=True):
         is not there); ``kept`` (a file put back after a crash,
         under another name); ``set-id`` (a file with set-user-id, set-group-id or
         sticky bit, which does not cross); ``hidden`` (a file that a crash left hidden,
-        and that a listing which may change something would put back).
-    :ivar text: the reason, for ``unreadable``, ``missing``, ``kept`` and ``hidden``.
+        and that a listing which may change something would put back);
+        ``unremovable`` (a directory from which files cannot be removed).
+    :ivar text: the reason, for ``unreadable``, ``missing``, ``kept``, ``hidden`` and
+        ``unremovable``.
     """
 
     path: Path

@@ -20,6 +20,7 @@ from attrs import frozen
 from realize.config import PeerConfig
 from realize.errors import ConfigError, UnsafePath
 from realize.paths import RelativePath, printable
+from realize.store.hidden import find_hidden
 
 #: Which of the two words is meant.
 Role = Literal["SRC", "DST"]
@@ -149,6 +150,8 @@ def _local_source(path: bytes) -> LocalPlace:
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and _is_hidden(path):
+            return LocalPlace(*_split(path))
         raise ConfigError(f"SRC: {shown}: {error.strerror}") from None
     if stat.S_ISDIR(mode):
         return LocalPlace(path)
@@ -157,8 +160,29 @@ def _local_source(path: bytes) -> LocalPlace:
     if os.path.islink(path):
         target = printable(os.path.realpath(path))
         raise ConfigError(f"SRC: {shown}: a symbolic link; write the file: {target}")
+    return LocalPlace(*_split(path))
+
+
+def _split(path: bytes) -> tuple[bytes, bytes]:
     parent, name = os.path.split(path)
-    return LocalPlace(parent or b".", name)
+    return parent or b".", name
+
+
+def _is_hidden(path: bytes) -> bool:
+    """
+    Whether a crash has left a file hidden that is to be found again.
+    """
+    parent, name = _split(path)
+    try:
+        fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return bool(name) and find_hidden(fd, name)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
 
 
 def _local_destination(path: bytes) -> LocalPlace:

@@ -32,6 +32,7 @@ from realize.paths import printable
 _TOLD: Final[tuple[NoticeKind, ...]] = (
     "unreadable",
     "missing",
+    "unremovable",
     "kept",
     "hidden",
     "partial",

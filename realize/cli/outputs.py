@@ -26,7 +26,7 @@ from realize.cli.report import (
 )
 from realize.cli.terminal import Stream
 from realize.digest import digest_text
-from realize.model import Notice
+from realize.model import FAILURES, Notice
 from realize.move.observers import IdleObserver
 from realize.move.outcome import Kind, MoveObserver, Outcome
 from realize.observe.events import MOVE_NOTE
@@ -122,7 +122,7 @@ class QuietOutput(StreamOutput):
         """
         A line about what could not be read, or was put back under another name.
         """
-        if notice.kind in ("unreadable", "missing", "kept", "hidden", "partial"):
+        if notice.kind in (*FAILURES, "kept", "hidden", "partial"):
             self._complain(notice.kind, notice_line(notice))
 
     def doubted(self, text: str) -> None:

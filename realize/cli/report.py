@@ -30,6 +30,7 @@ _ADVICE: Final = {
     "NOT_SETTLED": "run again later",
     "NO_SPACE": "make room there and run again",
     "OVER_SHARE": "run again later",
+    "SAME_FILE": "give two places",
     "SOURCE_CHANGED": "run again later",
     "STILL_OPEN": "run again later",
     "SYNC_FAILED": "check the disk there; the source is untouched",
@@ -45,6 +46,10 @@ _NOTICES: Final[dict[NoticeKind, tuple[str, str]]] = {
     ),
     "unreadable": ("unreadable place", "unreadable places"),
     "missing": ("missing file", "missing files"),
+    "unremovable": (
+        "directory from which nothing can be removed",
+        "directories from which nothing can be removed",
+    ),
     "kept": ("file put back under another name", "files put back under other names"),
     "set-id": (
         "file without its set-id or sticky bit",

@@ -11,7 +11,7 @@ from typing import Final
 
 from attrs import define, field
 
-from realize.model import File, Notice
+from realize.model import FAILURES, File, Notice
 from realize.move.observers import IdleObserver
 from realize.move.outcome import SUCCESSES, Outcome
 from realize.observe.move_metrics import MoveMetrics
@@ -70,7 +70,7 @@ class Counting(IdleObserver):
         """
         A place that cannot be read, or is not there, counts as a failed file.
         """
-        if notice.kind in ("unreadable", "missing"):
+        if notice.kind in FAILURES:
             self.metrics.files.labels(*self.ends, "failed").inc()
 
     def advanced(self, nbytes: int, path: bytes) -> None:

@@ -66,6 +66,8 @@ class Lister:
     _largest_page: int = 0
     _cursor: int = 0
     _listing: bool = False
+    #: Directories from which nothing can be removed.
+    _unremovable: dict[bytes, Notice] = field(factory=dict)
     #: What is to be looked for; None for everything.
     _names: Iterator[Sequence[bytes]] | None = field(init=False)
 
@@ -130,7 +132,9 @@ class Lister:
         self._cursor = page.next
         self._largest_page = max(self._largest_page, len(page.files))
         for notice in page.notices:
-            if not self._leaves_out(notice):
+            if notice.kind == "unremovable":
+                self._unremovable[notice.path] = notice
+            elif not self._leaves_out(notice):
                 self._run.tally.noticed(notice)
         files = self._wanted(page)
         directories = {entry.path: entry for entry in page.directories}
@@ -156,6 +160,8 @@ class Lister:
                 self._count_left_out(selection, page, len(page.files) - len(files))
         if refused:
             files = [file for file in files if file.path not in refused]
+        if self._unremovable:
+            files = [file for file in files if self._may_go(file)]
         self._run.tally.listed(files)
         if self._settings.settle > 0:
             files = self._settled(files, page.now_ns)
@@ -183,6 +189,15 @@ class Lister:
         if selection.leaves_out_as_system(place):
             self._run.tally.totals.system += 1
         return True
+
+    def _may_go(self, file: File) -> bool:
+        """
+        Whether the source could remove a file; if not, that is told of its directory.
+        """
+        notice = self._unremovable.get(parent_of(file.path))
+        if notice is not None:
+            self._run.tally.noticed(notice)
+        return notice is None
 
     def _settled(self, files: list[File], now_ns: int) -> list[File]:
         """

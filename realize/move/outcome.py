@@ -9,7 +9,7 @@ from typing import Final, Literal, Protocol, get_args
 
 from attrs import define, field, frozen
 
-from realize.model import Attribute, File, Notice, NoticeKind
+from realize.model import FAILURES, Attribute, File, Notice, NoticeKind
 from realize.move.names import Names
 from realize.move.selection import Selection
 
@@ -138,11 +138,9 @@ class Totals:
     @property
     def failed(self) -> int:
         """
-        Files that failed, and places that could not be listed.
+        Files that failed, and places that could not be listed, or nothing taken from.
         """
-        return (
-            self.files["failed"] + self.notices["unreadable"] + self.notices["missing"]
-        )
+        return self.files["failed"] + sum(self.notices[kind] for kind in FAILURES)
 
     @property
     def deferred(self) -> int:

@@ -26,6 +26,7 @@ from realize.observe.recorder import LOCAL, Party, Recorder, Records
 from realize.paths import RelativePath, parent_of, printable
 from realize.store.filesystem import FileSystem
 from realize.store.guesses import Guesses, Unlimited
+from realize.store.hidden import find_hidden
 from realize.store.replaced import Replaced
 from realize.store.root import Root, disk_error
 from realize.store.source import Lack, LocalSource
@@ -277,7 +278,13 @@ class LocalDirectory:
         try:
             root.path(name)
             with root.directory(b"") as directory:
-                status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+                try:
+                    status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+                except FileNotFoundError:
+                    # A crash may have left it hidden: the listing puts it back.
+                    if find_hidden(directory, name):
+                        return True
+                    raise
         except OSError as error:
             raise disk_error(error, path, "open it") from None
         finally:

@@ -37,6 +37,8 @@ _SECOND_NS: Final = 1_000_000_000
 
 _GET_FLAGS: Final = 0x80086601 if struct.calcsize("l") == 8 else 0x80046601
 _CASEFOLD: Final = 0x40000000
+_IMMUTABLE: Final = 0x10
+_APPEND_ONLY: Final = 0x20
 
 #: Asks XFS what it was made with, and where in the answer it says whether case counts.
 _XFS_GEOMETRY: Final = 0x80705864
@@ -240,6 +242,20 @@ def mounted_as(device: int) -> str:
         if found and found[1] == wanted:
             return found[2].decode("ascii", "replace")
     return ""
+
+
+def is_unchangeable(fd: int) -> bool:
+    """
+    Whether nothing can be removed from a directory because of its flags, as ``chattr``
+    sets them; also for root.
+
+    :raises OSError: it does not answer.
+    """
+    flags = bytearray(8)
+    return bool(
+        _asked(fd, _GET_FLAGS, flags)
+        and _number(flags, 0) & (_IMMUTABLE | _APPEND_ONLY)
+    )
 
 
 def _ignores_case(fd: int) -> bool:

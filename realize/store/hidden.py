@@ -443,7 +443,7 @@ def tidy_probe(directory: int) -> None:
         fd = os.open(PROBE, OPEN_DIRECTORY, dir_fd=directory)
         try:
             for each in PROBED:
-                with suppress(FileNotFoundError):
+                with suppress(OSError):
                     os.unlink(each, dir_fd=fd)
         finally:
             os.close(fd)

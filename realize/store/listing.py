@@ -32,6 +32,7 @@ from realize.model import (
 from realize.paths import (
     MAX_COMPONENTS,
     MAX_PATH,
+    is_hidden,
     is_hidden_directory,
     is_partial,
     join,
@@ -48,6 +49,7 @@ from realize.store.hidden import (
     uncover_abandoned,
 )
 from realize.store.identity import identity_of
+from realize.store.refusals import refusal
 from realize.store.root import OPEN_DIRECTORY, Root
 from realize.store.sparse import holes_of
 from realize.texts import Line
@@ -109,7 +111,10 @@ class _Level:
     :ivar restored: names to look at first: wanted, put back after a crash, or what was
         left of the listing when it was closed.
     :ivar seen: names to pass over when the listing gets to them.
+    :ivar hidden: names in it that files are hidden under, or in; None if nobody has
+        looked for them.
     :ivar page: number of the last page that has it among its directories.
+    :ivar looked_at: whether it was found out if files can be removed from it.
     :ivar told_too_long: whether names too long for a path have been reported.
     :ivar counted: how many descriptors of it are in the account of the root.
     """
@@ -123,8 +128,10 @@ class _Level:
     wanted: _Wanted | None = None
     restored: list[bytes] = field(factory=list)
     seen: set[bytes] = field(factory=set)
+    hidden: list[bytes] | None = None
     page: int = 0
     told_too_long: bool = False
+    looked_at: bool = False
     counted: int = 0
 
     def next_name(self) -> bytes | None:
@@ -254,7 +261,7 @@ class Walk:
             else:
                 self._add_other(level, name, path, status.st_mode)
         except FileNotFoundError:
-            if level.wanted is not None:
+            if level.wanted is not None and not self._recover(level, name):
                 self._notice(path, "missing", "is not there")
         except Exception as error:  # noqa: BLE001 - of this file only
             self._unreadable(path, error)
@@ -266,6 +273,13 @@ class Walk:
         if not MIN_TIME <= status.st_mtime_ns <= MAX_TIME:
             self._notice(path, "unreadable", "has a time that cannot be carried")
             return
+        if not level.looked_at:
+            level.looked_at = True
+            known = self._root.filesystem_of(status.st_dev, level.fd)
+            if why := refusal(level.fd, known):
+                self._notice(
+                    level.path, "unremovable", f"nothing can be removed from it: {why}"
+                )
         if level.page != self._number:
             self._add_directories()
         self._files.append(
@@ -299,7 +313,8 @@ class Walk:
         elif stat.S_ISREG(mode):
             self._uncover(level, name)
         elif name == PROBE:
-            tidy_probe(level.fd)
+            if self._restores:
+                tidy_probe(level.fd)
         elif not stat.S_ISDIR(mode):
             self._notice(path, "special")
         elif is_hidden_directory(name):
@@ -332,8 +347,33 @@ class Walk:
         if now is not None:
             self._restored(level, was, now)
 
+    def _recover(self, level: _Level, name: bytes) -> bool:
+        """
+        Look for a wanted name among what a crash left hidden, and put it back.
+
+        :returns: whether it is there.
+        """
+        if level.hidden is None:
+            names = map(os.fsencode, os.listdir(level.fd))
+            level.hidden = [each for each in names if is_hidden(each)]
+        found = False
+        for each in level.hidden:
+            if name_of_hidden(each) == name:
+                found = True
+                self._uncover(level, each)
+            elif is_hidden_directory(each) and name in look_into_abandoned(
+                level.fd, each
+            ):
+                found = True
+                if self._restores:
+                    self._restore(level, each)
+                else:
+                    self._tell(level, name)
+        return found
+
     def _restored(self, level: _Level, was: bytes, now: bytes) -> None:
-        level.restored.append(now)
+        if level.wanted is None or was in level.wanted:
+            level.restored.append(now)
         level.seen.add(now)
         if now != was:
             self._notice(

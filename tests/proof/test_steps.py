@@ -84,14 +84,13 @@ ROWS = [
     Row("directory durable", "nothing", "fsync", "D/..", "file", "final", UNSYNCED),
     Row("answered", "nothing", "mkdirat", "S", "file", "final", FINAL),
     Row("hiding", "nothing", "renameat2", "S", "file", "final", FINAL),
-    Row("hidden", "nothing", "unlinkat", "", "hidden", "final", FINAL),
+    Row("hidden", "nothing", "unlinkat", "name", "hidden", "final", FINAL),
     Row("unlinked", "nothing", "unlinkat", "S", "gone", "final", FINAL),
     Row("tidied up", "nothing", "fsync", "S", "gone", "final", FINAL),
     Row("there, found", "final", "fsync", "D/file", "file", "final", UNSYNCED),
     Row("there, durable", "final", "fsync", "D", "file", "final", UNSYNCED),
     Row("there, answered", "final", "mkdirat", "S", "file", "final", FINAL),
-    Row("there, hidden", "final", "fsync", "S", "hidden", "final", FINAL),
-    Row("there, asked again", "final", "unlinkat", "", "hidden", "final", FINAL),
+    Row("there, confirmed", "final", "unlinkat", "name", "hidden", "final", FINAL),
     Row("there, unlinked", "final", "unlinkat", "S", "gone", "final", FINAL),
     Row(
         "update, copying",
@@ -112,7 +111,7 @@ ROWS = [
         *("old", "fsync", "D", "file", "final", ("old", "old+partial", "final")),
     ),
     Row("update, answered", "old", "mkdirat", "S", "file", "final", FINAL),
-    Row("update, hidden", "old", "unlinkat", "", "hidden", "final", FINAL),
+    Row("update, hidden", "old", "unlinkat", "name", "hidden", "final", FINAL),
     Row("update, tidied up", "old", "fsync", "S", "gone", "final", FINAL),
 ]
 
@@ -127,7 +126,7 @@ USERS_DESTINATION_ROWS = [
 SOURCE_ROWS = [
     row
     for row in ROWS
-    if row.name in ("answered", "hidden", "unlinked", "there, hidden")
+    if row.name in ("answered", "hidden", "unlinked", "there, confirmed")
 ]
 
 
@@ -175,8 +174,9 @@ class Scene:
         """
         Where the call is that a row names.
         """
-        if not row.at:
-            return None
+        if row.at == "name":
+            # As it is in the call, wherever its directory is.
+            return Path(NAME)
         folder = (self.source if row.at[0] == "S" else self.inbox) / FOLDER
         return {
             "": folder,

@@ -166,9 +166,11 @@ def test_unreadable_directory(public):
         pages = pages_of(Walk(root))
         root.close()
     assert paths_of(pages) == [b"open/b"]
-    (notice,) = notices_of(pages)
-    assert (notice.path, notice.kind) == (b"closed", "unreadable")
-    assert "Permission denied" in notice.text
+    notices = {notice.kind: notice for notice in notices_of(pages)}
+    assert notices.keys() == {"unreadable", "unremovable"}
+    assert notices["unreadable"].path == b"closed"
+    assert notices["unremovable"].path == b"open"
+    assert all("Permission denied" in notice.text for notice in notices.values())
 
 
 def test_pages(tree, root):
@@ -679,3 +681,30 @@ def test_inodes_count_where_they_stay(tree, root, monkeypatch, inodes):
     for file in page.files:
         status = (tree / os.fsdecode(file.path)).stat()
         assert file.identity == identity_of(status, inodes)
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        ".realize-moved-0123456789abcdef/file",
+        ".realize-moved-0123456789abcdef~file",
+    ],
+)
+def test_a_wanted_file_that_a_crash_left_hidden(tree, root, hidden):
+    """
+    It is put back and listed as in a listing of all, and what was hidden with it is put
+    back; a dry run tells of it, and of no other.
+    """
+    (tree / hidden).parent.mkdir(exist_ok=True)
+    (tree / hidden).write_bytes(b"content")
+    (tree / hidden).with_name("other").write_bytes(b"other")
+    wanted = Subset([b"file", b"none"])
+    page = Walk(root, wanted, restore=False).page()
+    assert [(each.path, each.kind) for each in page.notices] == [
+        (b"file", "hidden"),
+        (b"none", "missing"),
+    ]
+    page = Walk(root, wanted).page()
+    assert [file.path for file in page.files] == [b"file"]
+    assert [each.path for each in page.notices] == [b"none"]
+    assert names_below(tree) == {"file", "other"}
