@@ -343,7 +343,7 @@ class Digests(Value, frozen=True, tag="digests"):
         the last is of the whole length asked for.  Always at least one.
     """
 
-    steps: list[Digest]
+    steps: Annotated[list[Digest], msgspec.Meta(min_length=1)]
 
 
 class Range(Value, frozen=True):

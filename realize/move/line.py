@@ -220,8 +220,12 @@ class Stage:
 
     def _take(self) -> list[Item]:
         queue, batch, names, nbytes = self._queue, list[Item](), 0, 0
+        paths = set[bytes]()
         while queue and len(batch) < MAX_BATCH:
             file = queue[0].file
+            if file.path in paths:
+                break  # a request names a file once; a listing may name it twice
+            paths.add(file.path)
             names += len(file.path)
             nbytes += file.size
             if batch and (

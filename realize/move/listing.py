@@ -152,12 +152,14 @@ class Lister:
         """
         The files of a page that are to be moved.
         """
-        files = page.files
+        # Some file systems name a file twice that is renamed meanwhile, and others lie.
+        files = list({file.path: file for file in page.files}.values())
         selection, refused = self._settings.selection, self._run.tally.refused
         if selection is not None:
+            named = len(files)
             files = [file for file in files if selection.takes(file, page.now_ns)]
-            if len(files) < len(page.files):
-                self._count_left_out(selection, page, len(page.files) - len(files))
+            if len(files) < named:
+                self._count_left_out(selection, page, named - len(files))
         if refused:
             files = [file for file in files if file.path not in refused]
         if self._unremovable:
@@ -227,6 +229,7 @@ class Lister:
         chunks = self._large if large else self._small
         now = self._run.clock.seconds()
         items, chosen = list[Item](), dict[bytes, Directory]()
+        paths = set[bytes]()
         names = nbytes = 0
         last_parent = None
         while chunks and len(items) < min(most, MAX_BATCH):
@@ -242,6 +245,9 @@ class Lister:
             # many are created a moment early.
             if items and (names > MAX_NAMES or nbytes > MAX_OFFERED_BYTES):
                 break
+            if file.path in paths:
+                break  # a request names a file once; two pages may both have it
+            paths.add(file.path)
             items.append(Item(file, now))
             chunk.start += 1
             if chunk.start == len(chunk.files):

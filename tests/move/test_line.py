@@ -94,6 +94,15 @@ def test_a_batch_has_a_bound_on_names_and_bytes() -> None:
     assert bench.sizes == [2, 1, 1, 1]
 
 
+def test_a_batch_names_a_file_once() -> None:
+    """
+    A listing may name it twice, and the request would be refused.
+    """
+    bench = Bench(width=100)
+    bench.run(items(3) + items(2) + items(1))
+    assert bench.sizes == [3, 2, 1]
+
+
 def test_few_files_wait_for_the_batch_in_progress() -> None:
     """
     A further batch is begun beside another only if it is worth it.
@@ -103,7 +112,7 @@ def test_few_files_wait_for_the_batch_in_progress() -> None:
     bench.stage.put(items(9))
     bench.line.wake()
     assert bench.sizes == [3]
-    bench.stage.put(items(1))
+    bench.stage.put(items(10)[9:])
     bench.line.wake()
     assert bench.sizes == [3, 10]
     bench.stage.put(items(4))

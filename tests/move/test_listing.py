@@ -96,6 +96,19 @@ def test_batches_reach_across_pages() -> None:
     assert step.load == 0
 
 
+def test_a_file_is_listed_once() -> None:
+    """
+    Some file systems name one twice that is renamed meanwhile: in one page it counts
+    once, and never is it in a batch with itself.
+    """
+    step, _ = lister([[file(b"a"), file(b"b"), file(b"a")], [file(b"b"), file(b"c")]])
+    batches = []
+    while step.has(large=False):
+        items, _ = step.take(large=False)
+        batches.append([item.file.path for item in items])
+    assert batches == [[b"a", b"b"], [b"b", b"c"]]
+
+
 def test_small_and_large_files_wait_apart() -> None:
     """
     And large ones are handed out by their bytes.
