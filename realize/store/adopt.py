@@ -28,10 +28,13 @@ from realize.model import File
 from realize.paths import printable
 from realize.store.attributes import attempt, not_kept
 from realize.store.commit import Commits, Entry
-from realize.store.hidden import CANNOT_HIDE, HiddenDirectory, put_back, undo
-from realize.store.identity import Guard, matches_moved, version_of
+from realize.store.filesystem import FileSystem
+from realize.store.hidden import CANNOT_HIDE, NO_LINKS, HiddenDirectory, put_back, undo
+from realize.store.identity import Guard, version_of
+from realize.store.names import find, unlink
 from realize.store.present import look
 from realize.store.root import Root, disk_error
+from realize.store.spelling import Shown
 from realize.store.syscalls import UNSUPPORTED, rename_noreplace
 
 
@@ -54,6 +57,9 @@ class Adoption:
         self._root = root
         self._commits = commits
         self._replace = replace
+        #: By path of a directory: where two names may be one, what it shows.
+        self._filesystems: dict[bytes, FileSystem] = {}
+        self._shown: dict[bytes, Shown] = {}
 
     def take(self, file: File, entry: Entry) -> None:
         """
@@ -88,6 +94,8 @@ class Adoption:
         """
         Make the names of a batch durable; an entry whose names are not gets an error.
         """
+        entries = list(entries)
+        self._check_spelling(entries)
         moved = [each for each in entries if each.error is None]
         self._commits.sync_names(moved)
         for directory in {entry.directory: None for entry in moved}:
@@ -109,6 +117,38 @@ class Adoption:
                 if entry.directory == directory:
                     entry.error = entry.error or failed
 
+    def _check_spelling(self, entries: list[Entry]) -> None:
+        """
+        Files that the directory shows under another name than their own go back.
+        """
+        for directory, known in self._filesystems.items():
+            moved = [
+                entry
+                for entry in entries
+                if entry.directory == directory and entry.error is None
+            ]
+            if not known.folds or not moved:
+                continue
+            try:
+                with (
+                    self._source.directory(directory) as old,
+                    self._root.directory(directory) as new,
+                ):
+                    self._check_names(moved, old, new)
+            except PeerError as error:
+                for entry in moved:
+                    entry.error = entry.error or error
+
+    @staticmethod
+    def _check_names(entries: list[Entry], old: int, new: int) -> None:
+        shown = Shown(new)
+        for entry in entries:
+            path = entry.wanted.path
+            try:
+                shown.check(entry.name, path)
+            except (PeerError, OSError) as error:
+                entry.error = undo(new, entry.name, old, path, error)
+
     def _sync_content(self, file: File, entry: Entry, old: int) -> None:
         fd = self._guard.open(old, entry.name, file.path, file.identity)
         try:
@@ -118,11 +158,14 @@ class Adoption:
 
     def _move(self, file: File, entry: Entry, fd: int, old: int, new: int) -> None:
         status = os.fstat(fd)
-        present = look(new, entry.name)
+        present = self._look(file, entry, new)
         if present is None:
-            self._take_free_name(file, entry, old, new)
+            self._take_free_name(file, entry, fd, old, new)
+        elif os.path.samestat(present, status) and not self._believed(entry, new):
+            # It may be another file all the same: only its content tells.
+            raise OtherFileSystem(f"{printable(file.path)}: would be compared")
         elif self._replace or os.path.samestat(present, status):
-            self._take_name(file, entry, old, new)
+            self._take_name(file, entry, fd, old, new)
         else:
             raise AlreadyExists(
                 f"{printable(file.path)}: exists, and may not be replaced"
@@ -131,29 +174,88 @@ class Adoption:
         if stat.S_IMODE(status.st_mode) != entry.mode:
             attempt(lambda: os.fchmod(fd, entry.mode))
             self._commits.sync(fd, file.path)
-        status = os.fstat(fd)
-        entry.not_kept = not_kept(status, entry.mode, file.mtime_ns)
-        entry.version = version_of(status)
+        found = find(new, entry.name, fd)
+        if found is None:
+            raise NoSuchFile(
+                f"{printable(file.path)}: was moved, but its name leads to another file"
+            )
+        entry.not_kept = not_kept(found.status, entry.mode, file.mtime_ns)
+        entry.version = version_of(found.status)
 
-    def _take_free_name(self, file: File, entry: Entry, old: int, new: int) -> None:
+    def _look(self, file: File, entry: Entry, new: int) -> os.stat_result | None:
+        """
+        The file that has the name there, spelt in just this way.
+        """
+        present = look(new, entry.name)
+        if present is not None and self._filesystem(entry, new).folds:
+            shown = self._shown.setdefault(entry.directory, Shown(new))
+            shown.directory = new
+            shown.check(entry.name, file.path)
+        return present
+
+    def _believed(self, entry: Entry, new: int) -> bool:
+        """
+        Whether inode numbers are.
+        """
+        return self._filesystem(entry, new).inodes
+
+    def _filesystem(self, entry: Entry, new: int) -> FileSystem:
+        known = self._filesystems.get(entry.directory)
+        if known is None:
+            known = self._filesystems[entry.directory] = self._root.filesystem(new)
+        return known
+
+    def _take_free_name(
+        self, file: File, entry: Entry, fd: int, old: int, new: int
+    ) -> None:
         name = entry.name
         try:
             rename_noreplace(old, name, new, name)
         except FileExistsError:
             raise Busy(f"{printable(file.path)}: somebody made it") from None
         except OSError as error:
-            if error.errno not in UNSUPPORTED:
-                raise
-            os.link(name, name, src_dir_fd=old, dst_dir_fd=new, follow_symlinks=False)
-            os.unlink(name, dir_fd=old)
-        try:
-            self._check(file, os.stat(name, dir_fd=new, follow_symlinks=False))
-        except SourceChanged:
+            # Over a network it may have been done although the answer says otherwise.
+            if find(new, name, fd) is None:
+                if error.errno not in UNSUPPORTED:
+                    raise
+                self._take_without_renameat2(file, entry, fd, old, new)
+        found = find(new, name, fd)
+        if found is None or not found.certain:
             # Somebody was quicker, and it is another file that we moved.
             put_back(new, name, old)
-            raise
+            raise self._another(file, entry, new)
 
-    def _take_name(self, file: File, entry: Entry, old: int, new: int) -> None:
+    def _take_without_renameat2(
+        self, file: File, entry: Entry, fd: int, old: int, new: int
+    ) -> None:
+        name = entry.name
+        if self._replace:
+            # Where anything may give way, so may what is put there just now.
+            os.rename(name, name, src_dir_fd=old, dst_dir_fd=new)
+            return
+        if not self._believed(entry, new):
+            # There a link may look like another file than the one that it is of.
+            raise OtherFileSystem(f"{printable(file.path)}: would be copied")
+        try:
+            os.link(name, name, src_dir_fd=old, dst_dir_fd=new, follow_symlinks=False)
+        except FileExistsError:
+            raise Busy(f"{printable(file.path)}: somebody made it") from None
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            raise OtherFileSystem(f"{printable(file.path)}: would be copied") from None
+        unlink(old, name, fd)
+
+    def _another(self, file: File, entry: Entry, new: int) -> PeerError:
+        """
+        What to say if the file that was moved does not look like the one that is open.
+        """
+        if self._believed(entry, new):
+            return SourceChanged(f"{printable(file.path)}: changed while moved")
+        # That may be for ever so, here: then it is moved in another way.
+        return OtherFileSystem(f"{printable(file.path)}: would be copied")
+
+    def _take_name(self, file: File, entry: Entry, fd: int, old: int, new: int) -> None:
         """
         Move a file to a name that is taken, by another file or by itself.
 
@@ -172,10 +274,13 @@ class Adoption:
         try:
             hidden.take(old, name)
             try:
-                status = os.stat(name, dir_fd=hidden.fd, follow_symlinks=False)
-                self._check(file, status)
-                present = look(new, name)
-                if present is not None and os.path.samestat(present, status):
+                found = find(hidden.fd, name, fd)
+                if found is None or not found.certain:
+                    raise self._another(file, entry, new)
+                present = self._look(file, entry, new)
+                if present is not None and os.path.samestat(present, found.status):
+                    if not self._believed(entry, new):
+                        raise self._another(file, entry, new)
                     # Renaming one name of a file to another would do nothing.
                     os.unlink(name, dir_fd=hidden.fd)
                 elif self._replace:
@@ -193,8 +298,3 @@ class Adoption:
             # Not empty if it could not be put back: then the next listing does it.
             with suppress(OSError):
                 hidden.remove(old)
-
-    @staticmethod
-    def _check(file: File, status: os.stat_result) -> None:
-        if not matches_moved(status, file.identity):
-            raise SourceChanged(f"{printable(file.path)}: changed while moved")

@@ -62,7 +62,7 @@ CANNOT_LOCK: Final = UNSUPPORTED | {
 }
 
 #: What a file system answers that has no hard links.
-_NO_LINKS: Final = UNSUPPORTED | {errno.EPERM, errno.EMLINK}
+NO_LINKS: Final = UNSUPPORTED | {errno.EPERM, errno.EMLINK}
 
 #: What FUSE and NFS call a file that was unlinked while somebody had it open.
 _STILL_OPEN: Final = re.compile(rb"\.fuse_hidden[0-9a-f]{16}\Z|\.nfs[0-9a-f]{16,24}\Z")
@@ -324,7 +324,7 @@ def put_back(hidden: int, name: bytes, directory: int, own: bytes = b"") -> byte
             if _same_file(hidden, name, directory, own):
                 os.unlink(name, dir_fd=hidden)
                 return own
-        elif error.errno not in _NO_LINKS:
+        elif error.errno not in NO_LINKS:
             raise
     else:
         return own
