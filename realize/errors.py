@@ -38,6 +38,14 @@ class PeerGone(RealizeError):
     """
 
 
+class NotWelcomed(PeerGone):
+    """
+    The connection was cut before the peer had said a word: it may have too many.
+
+    Trying again soon can help.
+    """
+
+
 class PeerRefused(RealizeError):
     """
     The peer answered and does not want us, or is not who we expected.

@@ -20,8 +20,8 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections import Counter
 from collections.abc import Callable
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any, Final, Literal, cast
 
 from cryptography import x509
@@ -63,7 +63,8 @@ HANDSHAKE_DEADLINE: Final = 10
 #: Seconds that closing may take before the connection is aborted.
 CLOSE_DEADLINE: Final = 5
 
-#: Connections that may be in their handshake at once, in all and from one address.
+#: Connections that may be in their handshake at once, in all and from one address.  To
+#: one more, the oldest of the address that has most gives way.
 MAX_PENDING: Final = 64
 MAX_PENDING_PER_ADDRESS: Final = 8
 
@@ -275,7 +276,7 @@ class _PinnedFactory(BulkTLSFactory):
     """
     TLS, and a gate between it and each protocol.
 
-    :ivar pending: connections in their handshake, by host.
+    :ivar pending: connections in their handshake, by host, the oldest first.
     """
 
     def __init__(
@@ -291,32 +292,54 @@ class _PinnedFactory(BulkTLSFactory):
         self.is_allowed = is_allowed
         self.clock = clock
         self.refused = refused
-        self.pending: Counter[str] = Counter()
+        self.pending: dict[str, dict[_Gate, None]] = {}
 
     def buildProtocol(  # type: ignore[override]  # None refuses the connection
         self, addr: IAddress | None
     ) -> TLSMemoryBIOProtocol | None:
-        host = str(getattr(addr, "host", ""))
-        if (
-            self.pending.total() >= MAX_PENDING
-            or self.pending[host] >= MAX_PENDING_PER_ADDRESS
-        ):
-            text = "too many connections in their handshake"
-            self.refused(addr, "too many", text)
-            return None
         inner = self.wrappedFactory.buildProtocol(addr)
         if inner is None:
             return None
-        self.pending[host] += 1
-        return self.protocol(self, _Gate(inner, self, addr, host))
+        host = _network(str(getattr(addr, "host", "")))
+        gate = _Gate(inner, self, addr, host)
+        self._make_room(host)
+        self.pending.setdefault(host, {})[gate] = None
+        return self.protocol(self, gate)
 
-    def leave_pending(self, host: str) -> None:
+    def _make_room(self, host: str) -> None:
+        """
+        End a handshake if there are as many as may be: not the new one's, or whoever
+        holds all places with connections that say nothing would keep out everybody.
+        """
+        if len(self.pending.get(host, ())) < MAX_PENDING_PER_ADDRESS:
+            if sum(map(len, self.pending.values())) < MAX_PENDING:
+                return
+            host = max(self.pending, key=lambda each: len(self.pending[each]))
+        next(iter(self.pending[host])).give_way()
+
+    def leave_pending(self, host: str, gate: _Gate) -> None:
         """
         A connection from *host* has ended its handshake, one way or the other.
         """
-        self.pending[host] -= 1
-        if not self.pending[host]:
+        gates = self.pending[host]
+        del gates[gate]
+        if not gates:
             del self.pending[host]
+
+
+def _network(host: str) -> str:
+    """
+    To whom an address belongs: of one of IPv6, the network of 64 bits.
+    """
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if not isinstance(address, IPv6Address):
+        return host
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ip_network((address, 64), strict=False))
 
 
 @implementer(IHandshakeListener)
@@ -381,6 +404,17 @@ class _Gate(Protocol):
     def dataReceived(self, data: bytes) -> None:
         self._inner.dataReceived(data)
 
+    def give_way(self) -> None:
+        """
+        End the handshake: there are too many.
+        """
+        self._leave_pending()
+        text = "too many connections in their handshake"
+        self._policy.refused(self._address, "too many", text)
+        tls: Any = self.transport
+        if tls is not None:
+            tls.abortConnection()
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._leave_pending():
             self._policy.refused(self._address, *self._explain(reason))
@@ -401,7 +435,7 @@ class _Gate(Protocol):
         if not self._pending:
             return False
         self._pending = False
-        self._policy.leave_pending(self._host)
+        self._policy.leave_pending(self._host, self)
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
         return True

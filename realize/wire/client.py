@@ -18,7 +18,14 @@ from twisted.internet.protocol import connectionDone
 from twisted.protocols import amp
 from twisted.python.failure import Failure
 
-from realize.errors import BadRequest, Incompatible, PeerGone, PeerRefused, RealizeError
+from realize.errors import (
+    BadRequest,
+    Incompatible,
+    NotWelcomed,
+    PeerGone,
+    PeerRefused,
+    RealizeError,
+)
 from realize.model import decode_hook
 from realize.net.tls import connection_error
 from realize.observe.metrics import CommandMetrics
@@ -162,7 +169,9 @@ class ClientLink(Link):
         if self._was_welcomed:
             return PeerGone(f"{self.peer}: the connection was lost: {error}")
         if reason.check(ConnectionLost):
-            error = PeerGone("it cut the connection without a word of welcome")
+            return NotWelcomed(
+                f"{self.peer}: it cut the connection without a word of welcome"
+            )
         elif reason.check(ConnectionDone):
             error = PeerRefused("it closed the connection without a word of welcome")
         if isinstance(error, PeerGone):

@@ -15,9 +15,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from realize.errors import PeerGone
+from realize.errors import NotWelcomed, PeerGone
 from realize.net.keys import public_bytes
 from realize.net.throttled import Shared, ThrottledConnection, ThrottledFactory
 from realize.net.tls import client_factory, connection_error
@@ -30,6 +31,11 @@ from realize.wire.compression import Compression
 from realize.wire.status import Status, Throttle, rate_text
 from realize.wire.stores import RemoteDestination, RemoteSource, store_name
 from realize.wire.waiting import Deadline, LateAnswers
+
+#: Seconds before a peer that cut the connection before its welcome is tried again: the
+#: first time, and the last; twice as long each time.
+FIRST_DELAY: Final = 0.05
+LAST_DELAY: Final = 0.8
 
 _ADVICE: Final = "; is the address right, and realized running there?"
 
@@ -241,6 +247,9 @@ async def connect(
     """
     Connect to a peer and wait until it has let us in.
 
+    A peer that is flooded with connections cuts some of them: then it is tried again,
+    a few times, before anybody hears of it.
+
     :param private_key: of this host.
     :param peer_name: what this host's configuration calls the peer.
     :param peer_key: the public key that it must have, 32 bytes.
@@ -255,6 +264,40 @@ async def connect(
     :raises Incompatible: it has another version of the protocol; says which end to
         update.
     """
+    delay = FIRST_DELAY
+    while True:
+        try:
+            return await _connect(
+                endpoint,
+                private_key,
+                peer_name,
+                peer_key,
+                token,
+                clock,
+                metrics,
+                limits,
+                where,
+                compression,
+            )
+        except NotWelcomed:
+            if delay > LAST_DELAY:
+                raise
+        await deferLater(clock, delay)
+        delay *= 2
+
+
+async def _connect(
+    endpoint: IStreamClientEndpoint,
+    private_key: Ed25519PrivateKey,
+    peer_name: str,
+    peer_key: bytes,
+    token: bytes,
+    clock: IReactorTime,
+    metrics: CommandMetrics | None = None,
+    limits: Shared | None = None,
+    where: str = "",
+    compression: Compression | None = None,
+) -> Connection:
     own_key = public_key_text(public_bytes(private_key))
     link = ClientLink(clock, peer_name, own_key, token, metrics, compression)
     factory = Factory.forProtocol(lambda: link)

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
-from twisted.internet.address import IPv4Address
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import (
     ConnectionDone,
     ConnectionLost,
@@ -32,6 +32,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.test.iosim import FakeTransport, IOPump, connect
@@ -527,41 +528,88 @@ def test_leaving_early() -> None:
     meeting.assert_turned_away("handshake", "it left before its handshake was over")
 
 
+def gates(server: Any) -> int:
+    """
+    How many connections are in their handshake.
+    """
+    return sum(map(len, server.pending.values()))
+
+
 def test_too_many_from_one_address() -> None:
     """
-    One address has a few handshakes at a time; those that ended do not count.
+    One address has a few handshakes at a time: its oldest gives way to a new one, and
+    those that ended do not count.
     """
     meeting = Meeting()
     server = meeting.server_factory()
-    here = IPv4Address("TCP", "192.0.2.1", 1)
     pumps = [
         meeting.meet(server, made_by(Plain(b"")))
         for _ in range(MAX_PENDING_PER_ADDRESS)
     ]
-    assert server.buildProtocol(here) is None
+    assert gates(server) == MAX_PENDING_PER_ADDRESS
+    meeting.meet(server, meeting.client_factory(CLIENT_KEY))
+    assert meeting.server.handshakes == 1
+    for pump in pumps:
+        pump.flush()
+    assert [pump.serverIO.disconnected for pump in pumps] == [True] + [False] * 7
     assert meeting.refusals == [("too many", "too many connections in their handshake")]
-    assert server.buildProtocol(IPv4Address("TCP", "192.0.2.2", 1)) is not None
+    assert gates(server) == MAX_PENDING_PER_ADDRESS - 1
 
-    pumps[0].clientIO.loseConnection()
-    pumps[0].flush()
-    # One that is authenticated makes room for the next.
+    pumps[1].clientIO.loseConnection()
+    pumps[1].flush()
     for _ in range(2):
         meeting.meet(server, meeting.client_factory(CLIENT_KEY))
-    assert meeting.server.handshakes == 2
-    assert server.buildProtocol(here) is not None
-    assert server.buildProtocol(here) is None
+    assert meeting.server.handshakes == 3
+    assert [pump.serverIO.disconnected for pump in pumps].count(True) == 2
+
+
+def connected(meeting: Meeting, server: Any, host: str) -> Any:
+    """
+    A connection from somewhere that says nothing.
+    """
+    family = IPv6Address if ":" in host else IPv4Address
+    protocol = server.buildProtocol(family("TCP", host, 1))
+    protocol.makeConnection(StringTransport())
+    return protocol
 
 
 def test_too_many_in_all() -> None:
     """
-    However many addresses somebody has, the handshakes are bounded.
+    However many addresses somebody has, the handshakes are bounded, and somebody else
+    finds a place: that of the oldest, of the address that has most.
     """
     meeting = Meeting()
     server = meeting.server_factory()
-    for number in range(MAX_PENDING):
-        address = IPv4Address("TCP", f"198.51.100.{number}", 1)
-        assert server.buildProtocol(address) is not None
-    assert server.buildProtocol(IPv4Address("TCP", "203.0.113.1", 1)) is None
+    twice = [connected(meeting, server, "203.0.113.1") for _ in range(2)]
+    for number in range(MAX_PENDING - 2):
+        connected(meeting, server, f"198.51.100.{number}")
+    assert meeting.refusals == []
+    connected(meeting, server, "203.0.113.2")
+    assert [each.transport.disconnected for each in twice] == [True, False]
+    assert gates(server) == MAX_PENDING
+    connected(meeting, server, "203.0.113.3")
+    assert gates(server) == MAX_PENDING
+    assert len(meeting.refusals) == 2
+
+
+@pytest.mark.parametrize(
+    ("addresses", "networks"),
+    [
+        (["2001:db8::1", "2001:db8::ffff:1", "2001:db8:0:1::1"], 2),
+        (["::ffff:192.0.2.1", "192.0.2.1"], 1),
+        (["fe80::1%eth0", "fe80::2%eth1"], 1),
+        (["192.0.2.1", "192.0.2.2"], 2),
+    ],
+)
+def test_addresses_of_one(addresses: list[str], networks: int) -> None:
+    """
+    Whoever has one address of IPv6 has 2**64.
+    """
+    meeting = Meeting()
+    server: Any = meeting.server_factory()
+    for each in addresses:
+        connected(meeting, server, each)
+    assert len(server.pending) == networks
 
 
 @implementer(IPushProducer)
