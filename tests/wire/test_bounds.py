@@ -14,11 +14,12 @@ from msgspec import inspect
 from twisted.protocols import amp
 
 from realize.errors import InternalError, peer_errors
-from realize.model import Failure, Value, decode_hook
+from realize.model import MAX_BATCH, MAX_BATCH_BYTES, Failure, Value, decode_hook
 from realize.texts import Label, Line
 from realize.wire import commands
 from realize.wire.link import _tidy_error
-from realize.wire.payload import Malformed, Payload, Text
+from realize.wire.payload import Malformed, Payload, Text, pack
+from realize.wire.stores import MAX_HEAD
 from tests.wire.test_protocol_doc import records
 
 #: All that a terminal, a journal or a reader of lines would act on, and one letter.
@@ -227,3 +228,14 @@ def test_what_breaks_the_rules_is_told_in_a_line() -> None:
         argument.fromBox(b"payload", {b"payload": raw}, {}, None)
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) <= Line.most
+
+
+def test_a_batch_of_failures_fits() -> None:
+    """
+    Beside all the bytes of files that an answer may have, however long the texts.
+    """
+    codes = sorted((kind.code for kind in peer_errors()), key=len)
+    failure = Failure(Label(codes[-1]), Line("\u20ac" * 10_000))
+    assert len(failure.text.encode()) > Line.most - 8
+    packed = pack([failure] * MAX_BATCH, bytes(MAX_BATCH_BYTES))
+    assert len(packed.head) <= MAX_HEAD
