@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 from collections.abc import Generator
 from pathlib import Path
 
@@ -54,6 +55,17 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     with LOCK.open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         return (yield)
+
+
+@pytest.fixture(autouse=True)
+def _same_limit() -> Generator[None]:
+    """
+    What a program does to its own limits, which a test does in its place, ends with it.
+    """
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield
+    if resource.getrlimit(resource.RLIMIT_NOFILE) != before:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
