@@ -14,6 +14,7 @@ needed for that, and it holds however long the answer takes.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import threading
@@ -36,6 +37,7 @@ from realize.errors import (
 from realize.model import Failure, Removal, Removed
 from realize.paths import RelativePath, parent_of, printable
 from realize.store.hidden import (
+    HiddenNames,
     HidingPlace,
     hide,
     is_there,
@@ -209,7 +211,7 @@ class Remover:
         try:
             name = self._name_of(file)
             if file.step == "hide" and group is not None:
-                return self._hide(directory, name, file, group)
+                return self._hide_somewhere(directory, name, file, group)
             if file.step == "unlink":
                 self._unlink(directory, name, file)
                 touched.add(parent_of(file.path))
@@ -229,6 +231,21 @@ class Remover:
         return self._root.path(file.path).name
 
     # -- the steps
+
+    def _hide_somewhere(
+        self, directory: int, name: bytes, file: Removal, group: _Group
+    ) -> Removed:
+        try:
+            return self._hide(directory, name, file, group)
+        except OSError as error:
+            if error.errno != errno.EXDEV or not group.place.is_directory:
+                raise
+        # In a union of directories the hidden one may be on another disk than the file.
+        beside = _Group(HiddenNames.make(directory))
+        try:
+            return self._hide(directory, name, file, beside)
+        finally:
+            self._leave(beside, directory)
 
     def _hide(
         self, directory: int, name: bytes, file: Removal, group: _Group

@@ -4,6 +4,7 @@ Removing where a system lacks something: rights, leases, room, system calls.
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from attrs import evolve
 
 from realize.errors import DiskError, NotSettled, SourceChanged
 from realize.model import Removed
+from realize.store import hidden
 from realize.store.filesystem import FileSystem
 from realize.store.identity import Guard
 from realize.store.listing import Walk
@@ -249,3 +251,23 @@ def test_put_back_without_links(tree, file):
     assert kept.startswith("file.realize-kept-")
     assert kept in ended.stderr
     assert (tree / kept).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("last", ["unlink", "restore"])
+def test_hidden_directory_on_another_disk(tree, remover, file, monkeypatch, last):
+    """
+    As in a union of directories: the file is hidden beside its name.
+    """
+    real = hidden.rename_noreplace
+
+    def rename(from_directory, from_name, to_directory, to_name):
+        if not os.path.samestat(os.fstat(from_directory), os.fstat(to_directory)):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        real(from_directory, from_name, to_directory, to_name)
+
+    monkeypatch.setattr(hidden, "rename_noreplace", rename)
+    item = removal(tree, file, "hide")
+    assert isinstance(one(remover, item), Removed)
+    assert "file" not in names_below(tree)
+    assert one(remover, step(item, last)) == Removed()
+    assert names_below(tree) == ({"file"} if last == "restore" else set())
