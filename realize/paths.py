@@ -26,6 +26,9 @@ SHORT_NAME: Final = 143
 PARTIAL_PREFIX: Final = b"."
 PARTIAL_SUFFIX: Final = b".realize-part"
 
+#: What every name has that means something to this program.
+RESERVED_INFIX: Final = b".realize-"
+
 #: Hidden directories in which files wait to be unlinked: prefix and 16 hex digits.
 #: A file that is hidden without one has ``~`` and its own name after them.
 HIDDEN_PREFIX: Final = b".realize-moved-"

@@ -15,9 +15,11 @@ from realize.errors import UnsafePath
 from realize.paths import (
     MAX_COMPONENTS,
     MAX_PATH,
+    RESERVED_INFIX,
     RelativePath,
     is_hidden_directory,
     is_partial,
+    is_reserved,
     join,
     parent_of,
     printable,
@@ -178,3 +180,14 @@ def test_hidden_directories_are_known_by_their_name(
     A prefix and sixteen hexadecimal digits, and nothing more.
     """
     assert is_hidden_directory(name) is expected
+
+
+def test_reserved_names_have_something_in_common() -> None:
+    """
+    By which most names are known at once not to be reserved.
+    """
+    for name in (b".photo.realize-part", b".realize-moved-0123456789abcdef"):
+        assert is_reserved(name)
+        assert RESERVED_INFIX in name
+    assert not is_reserved(b"photo.realize-part")
+    assert not is_reserved(b".realize-moved-0123")

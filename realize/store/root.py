@@ -37,7 +37,14 @@ from realize.errors import (
     UnsafePath,
 )
 from realize.model import Place
-from realize.paths import RelativePath, is_reserved, join, parent_of, printable
+from realize.paths import (
+    RESERVED_INFIX,
+    RelativePath,
+    is_reserved,
+    join,
+    parent_of,
+    printable,
+)
 from realize.store.attributes import attempt
 from realize.store.filesystem import FileSystem
 from realize.store.kept import DirectoriesInTurn, DirectoryUse, KeptDirectories
@@ -190,10 +197,8 @@ class Root:
             which the directory is shut for everybody.
         """
         path = RelativePath.parse(raw)
-        parts = path.parts
-        if self._folds:
-            parts = tuple(each.lower() for each in parts)
-        if any(map(is_reserved, parts)):
+        shown = raw.lower() if self._folds else raw
+        if RESERVED_INFIX in shown and any(map(is_reserved, shown.split(b"/"))):
             raise UnsafePath(f"{printable(raw)}: such names are for unfinished work")
         if self._marker is not None:
             marker = os.fsencode(self._marker)

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from realize.delta.exchange import Sign
 from realize.errors import UnsafePath
-from realize.model import Finish, Offer, Prefix, Range, Removal
+from realize.model import Finish, Offer, Prefix, Range, Removal, RemovalStep
 from realize.store.identity import identity_of
 from realize.store.interface import Destination, Source
 from tests.contract.pairs import Pair, run
@@ -55,7 +56,7 @@ def test_not_taken(pair: Pair, source: Source, here: Path, name: str) -> None:
     assert codes(digests) == ["UNSAFE_PATH"]
     with pytest.raises(UnsafePath):
         run(pair, source.sign(Sign(raw, version, 2048)))
-    for step in ("now", "hide", "restore", "unlink"):
+    for step in get_args(RemovalStep):
         removed = run(pair, source.remove([Removal(raw, version, content, step)]))
         assert codes(removed) == ["UNSAFE_PATH"]
     assert (here / name).read_bytes() == b"of somebody else"

@@ -66,13 +66,16 @@ def test_taking(pair: Pair, source: Source, here: Path) -> None:
         extents, data = run(
             pair, source.read([Range(each.path, each.identity, 0, 1) for each in odd])
         )
-        removed = run(pair, source.remove([removal(each, b"1") for each in odd]))
+        removed = [
+            codes(run(pair, source.remove([removal(each, b"1", step) for each in odd])))
+            for step in ("hide", "unlink")
+        ]
     assert codes(digests) == ["Digests", "INTERNAL", "Digests"]
     assert codes(extents) == ["Extent", "INTERNAL", "Extent"]
     assert bytes(data) == b"11"
-    assert codes(removed) == ["Removed", "INTERNAL", "Removed"]
+    assert removed == [["Removed", "INTERNAL", "Removed"]] * 2
     assert [each.name for each in here.iterdir()] == ["odd"]
-    assert len(bugs(logs)) == 3
+    assert len(bugs(logs)) == 4
     assert all("odd" in each for each in bugs(logs))
 
 
