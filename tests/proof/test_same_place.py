@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -248,6 +248,92 @@ def test_a_layer_of_an_overlay_is_stopped(
         said = world.realize("move", *(ends if forth else ends[::-1]), status=2)
     assert "are the same place" in said.err
     assert checksums(inbox) == before
+
+
+@contextmanager
+def seen_by_bindfs(what: Path, point: Path) -> Iterator[Path]:
+    """
+    A directory as a program shows it, with the caches that it has by default.
+    """
+    point.mkdir()
+    subprocess.run(["bindfs", what, point], check=True)
+    try:
+        yield point
+    finally:
+        subprocess.run(["umount", "-l", point], check=False)
+
+
+@contextmanager
+def seen_by_sshfs(what: Path, point: Path) -> Iterator[Path]:
+    """
+    The same as another host shows it, with caches of a minute.
+    """
+    point.mkdir()
+    script = point.with_name("ssh")
+    script.write_text("#!/bin/sh\nexec /usr/lib/openssh/sftp-server\n")
+    script.chmod(0o755)
+    options = f"ssh_command={script},dcache_timeout=60,attr_timeout=60,entry_timeout=60"
+    subprocess.run(["sshfs", "-o", options, f"x:{what}", point], check=True)
+    try:
+        yield point
+    finally:
+        subprocess.run(["umount", "-l", point], check=False)
+
+
+@needs("bindfs", "sshfs", root=True)
+@pytest.mark.parametrize("view", [seen_by_bindfs, seen_by_sshfs])
+@pytest.mark.parametrize("remote", [False, True])
+@pytest.mark.parametrize("below", [("", ""), ("/many", ""), ("", "/many")])
+@pytest.mark.parametrize("forth", [False, True])
+def test_a_view_is_refused(
+    tmp_path: Path,
+    world: World,
+    view: Callable[[Path, Path], AbstractContextManager[Path]],
+    remote: bool,
+    below: tuple[str, str],
+    forth: bool,
+) -> None:
+    """
+    Through a program that shows the directory, whichever end is inside the other, and
+    whatever its caches have seen before.
+    """
+    inbox = world.nas.directory("inbox")
+    before = tree_of(inbox)
+    with view(inbox, tmp_path / "view") as seen:
+        checksums(seen)
+        world.nas.start()
+        ends = [f"{INBOX if remote else inbox}{below[0]}", f"{seen}{below[1]}"]
+        said = world.realize("move", *(ends if forth else ends[::-1]), status=2)
+        assert "are the same place" in said.err
+    assert checksums(inbox) == before
+    assert not list(inbox.rglob(".realize*"))
+
+
+@needs(root=True)
+@pytest.mark.parametrize("ends", ["lower merged", "merged lower", "merged upper"])
+@pytest.mark.parametrize("links", [False, True])
+def test_an_overlay_in_all_positions(tmp_path: Path, ends: str, links: bool) -> None:
+    """
+    Where layers and what is shown of them do not see the same changes.
+    """
+    world = World.create(tmp_path / "world")
+    with mounted(tmp_path / "all", "-t", "tmpfs", "tmpfs") as folder:
+        places = {name: folder / name for name in ("lower", "upper", "work", "merged")}
+        for place in places.values():
+            place.mkdir()
+        for number in range(5):
+            (places["lower"] / f"f{number}").write_text(f"only {number}")
+            if links:
+                os.link(places["lower"] / f"f{number}", places["lower"] / f"g{number}")
+        options = f"lowerdir={places['lower']},upperdir={places['upper']}"
+        options += f",workdir={places['work']}"
+        overlay = ("-t", "overlay", "overlay", "-o", options)
+        with mounted(places["merged"], *overlay):
+            one, other = (places[name] for name in ends.split())
+            said = world.realize("move", one, other, status=2)
+            assert "are the same place" in said.err
+        assert len(list(places["lower"].iterdir())) == 5 * (1 + links)
+        assert list(places["upper"].iterdir()) == []
 
 
 @pytest.mark.parametrize("remote", [False, True])
