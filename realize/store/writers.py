@@ -16,7 +16,7 @@ from typing import Final
 
 #: Least seconds for which one look at all processes is good, and most that it may take.
 LOOK_SECONDS: Final = 1.0
-MOST_SECONDS: Final = 0.5
+MOST_SECONDS: Final = 2.0
 
 _PROC: Final = Path("/proc")
 

@@ -27,6 +27,7 @@ from realize.errors import (
     StillOpen,
 )
 from realize.store import identity as identity_module
+from realize.store import writers
 from realize.store.filesystem import TICK_NS, FileSystem
 from realize.store.identity import (
     MAPPED_AT_ONCE,
@@ -494,10 +495,11 @@ def test_lease_refused_where_it_is_not_believed(file, no_leases, tmp_path, remot
                 opening(guard, file, identity_at(file))
 
 
-def test_writer_who_is_seen_without_a_lease(file, no_leases):
+def test_writer_who_is_seen_without_a_lease(file, no_leases, monkeypatch):
     """
     On a server's files no lease tells; the kernel tells of the processes of this host.
     """
+    monkeypatch.setattr(writers, "MOST_SECONDS", 60.0)
     guard = Guard(
         30 * SECOND,
         no_leases,

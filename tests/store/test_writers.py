@@ -28,6 +28,14 @@ class Seconds:
         return self.now
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """
+    However many processes there are.
+    """
+    monkeypatch.setattr(writers, "MOST_SECONDS", 60.0)
+
+
 @pytest.fixture
 def file(tree):
     """
