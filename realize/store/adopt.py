@@ -29,13 +29,13 @@ from realize.paths import printable
 from realize.store.attributes import attempt, not_kept
 from realize.store.commit import Commits, Entry
 from realize.store.filesystem import FileSystem
-from realize.store.hidden import CANNOT_HIDE, NO_LINKS, HiddenDirectory, put_back, undo
+from realize.store.hidden import CANNOT_HIDE, HiddenDirectory, put_back, undo
 from realize.store.identity import Guard, version_of
 from realize.store.names import find, unlink
 from realize.store.present import look
 from realize.store.root import Root, disk_error
 from realize.store.spelling import Shown
-from realize.store.syscalls import UNSUPPORTED, rename_noreplace
+from realize.store.syscalls import NO_LINKS, UNSUPPORTED, rename_noreplace
 
 
 class Adoption:

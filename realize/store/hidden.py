@@ -40,7 +40,7 @@ from realize.paths import (
     printable,
 )
 from realize.store.root import OPEN_DIRECTORY, disk_error
-from realize.store.syscalls import UNSUPPORTED, rename_noreplace
+from realize.store.syscalls import NO_LINKS, UNSUPPORTED, rename_noreplace
 
 #: Follows the name of a file that is put back when another has taken its name,
 #: before 16 hex digits.
@@ -61,8 +61,6 @@ CANNOT_LOCK: Final = UNSUPPORTED | {
     errno.EPERM,
 }
 
-#: What a file system answers that has no hard links.
-NO_LINKS: Final = UNSUPPORTED | {errno.EPERM, errno.EMLINK}
 
 #: What FUSE and NFS call a file that was unlinked while somebody had it open.
 _STILL_OPEN: Final = re.compile(rb"\.fuse_hidden[0-9a-f]{16}\Z|\.nfs[0-9a-f]{16,24}\Z")

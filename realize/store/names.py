@@ -8,8 +8,10 @@ somebody can put another file under that name.  So each is looked at, before and
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import secrets
 import stat
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,12 +21,15 @@ from attrs import define, frozen
 
 from realize.errors import AlreadyExists, NameTaken, NoSuchFile
 from realize.model import How
-from realize.paths import printable
+from realize.paths import PARTIAL_PREFIX, PARTIAL_SUFFIX, printable
 from realize.store.filesystem import FileSystem
 from realize.store.present import look
 from realize.store.replaced import Replaced
 from realize.store.spelling import Shown, refused
-from realize.store.syscalls import UNSUPPORTED, rename_noreplace
+from realize.store.syscalls import NO_LINKS, UNSUPPORTED, rename_noreplace
+
+#: What a file system says of an open file that it does not find any more.
+_LOST: Final = frozenset({errno.ENOENT, errno.ESTALE})
 
 _LOOK: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -56,10 +61,16 @@ def find(directory: int, name: bytes, fd: int) -> Found | None:
         named = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
         return None
-    status = os.fstat(fd)
+    try:
+        status = os.fstat(fd)
+    except OSError as error:
+        # Some look it up by the name that it had.
+        if error.errno not in _LOST or FileSystem.of(directory).inodes:
+            raise
+        return Found(named, certain=False)
     if os.path.samestat(named, status):
         return Found(named, certain=True)
-    if FileSystem.of(fd).inodes or _looks(named) != _looks(status):
+    if FileSystem.of(directory).inodes or _looks(named) != _looks(status):
         return None
     return Found(named, certain=False)
 
@@ -72,6 +83,41 @@ def unlink(directory: int, name: bytes, fd: int) -> None:
     """
     if find(directory, name, fd) is not None:
         os.unlink(name, dir_fd=directory)
+
+
+def may_keep_others(directory: int) -> bool:
+    """
+    Whether a file can be given a name here so that no other loses it: tried with a
+    file of our own.
+
+    :param directory: descriptor.
+    :raises OSError: it could not be tried.
+    """
+    one, other = (
+        PARTIAL_PREFIX + secrets.token_hex(8).encode("ascii") + PARTIAL_SUFFIX
+        for _ in range(2)
+    )
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        os.close(os.open(one, flags, 0o600, dir_fd=directory))
+        try:
+            rename_noreplace(directory, one, directory, other)
+        except OSError as error:
+            if error.errno not in UNSUPPORTED:
+                raise
+        else:
+            return True
+        try:
+            os.link(one, other, src_dir_fd=directory, dst_dir_fd=directory)
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            return False
+        return True
+    finally:
+        for name in (one, other):
+            with suppress(OSError):
+                os.unlink(name, dir_fd=directory)
 
 
 @define(eq=False)

@@ -14,6 +14,7 @@ from attrs import define
 
 from realize.errors import (
     AlreadyExists,
+    DiskError,
     NameTaken,
     NoSuchFile,
 )
@@ -26,6 +27,7 @@ from realize.store.attributes import attempt
 from realize.store.commit import Commits
 from realize.store.incoming import Incoming, IncomingFiles
 from realize.store.kept import DirectoriesInTurn
+from realize.store.names import may_keep_others
 from realize.store.partial import held_bytes
 from realize.store.present import held, look
 from realize.store.root import Root, disk_error
@@ -88,6 +90,8 @@ class Offers:
         self._ledger = ledger
         self._replace = replace
         self._directory_mode = directory_mode
+        #: By device: whether a file can be named there so that no other gives way.
+        self._keeps: dict[int, bool] = {}
 
     def take(
         self, offers: Sequence[Offer], directories: Sequence[Directory]
@@ -200,6 +204,7 @@ class Offers:
             self.make_directory(file.directory, modes)
             present, partial = self._look(file, turn)
         file.size, file.sparse = offer.size, offer.holes > 0
+        self._check_naming(file, turn)
         file.failure = None
         self._files.announce(file)
         file.leftover = file.partial is None and partial > 0
@@ -257,6 +262,27 @@ class Offers:
             name = offer.path.rpartition(b"/")[2]
             error = refused(error, offer.path, name) or error
         return Failure.of(self._root.error_of(error, offer.path, "look for it"))
+
+    def _check_naming(self, file: Incoming, turn: Turn) -> None:
+        """
+        Where nothing may give way, make sure that this can be promised.
+
+        :raises DiskError: it cannot, whatever is sent.
+        """
+        if self._replace:
+            return
+        directory, _ = turn.go(file.directory)
+        if not self._root.filesystem(directory).cached:
+            return
+        device = os.fstat(directory).st_dev
+        if device not in self._keeps:
+            self._keeps[device] = may_keep_others(directory)
+        if not self._keeps[device]:
+            raise DiskError(
+                f"{printable(file.path)}: this file system cannot give a file a name"
+                " without taking it from another, which this host may not do; let it"
+                " replace files there, or use another file system"
+            )
 
     def _kept_out(self, path: bytes, present: os.stat_result | None) -> Failure | None:
         if present is None or self._replace:

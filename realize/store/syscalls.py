@@ -20,6 +20,9 @@ from typing import Final
 #: What a file system answers that cannot rename without replacing.
 UNSUPPORTED: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
+#: What a file system answers that has no hard links.
+NO_LINKS: Final = UNSUPPORTED | {errno.EPERM, errno.EMLINK}
+
 _RENAME_NOREPLACE: Final = 1
 _SYNC_FILE_RANGE_WRITE: Final = 2
 #: AT_EMPTY_PATH and AT_STATX_FORCE_SYNC; what ``stat`` has; bytes of the answer.

@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 
 from realize.errors import AlreadyExists, NoSuchFile
+from realize.model import Offer
 from realize.store.names import Naming, find, unlink
 from realize.store.partial import Partial
 from realize.store.replaced import Replaced
+from tests.support.fuse.mounting import mount, needs_fuse
+from tests.support.fuse.switches import Fault, Switches
 from tests.support.putting import Putting, codes, contents, finish_of
 
 PARTIAL = b".x.realize-part"
@@ -165,3 +168,66 @@ def test_taken_name(tree, directory, partial):
     )
     assert (how, found.status.st_size) == ("replaced", 5)
     assert contents(tree) == {"x": b"whole"}
+
+
+@needs_fuse
+@pytest.mark.parametrize(
+    ("switches", "keeps"),
+    [
+        (Switches(), True),
+        (Switches(noreplace="refused"), True),
+        (Switches(link="refused"), True),
+        (Switches(noreplace="refused", link="refused"), False),
+    ],
+)
+def test_where_nothing_may_give_way(tmp_path, switches, keeps):
+    """
+    It is found out before anything is sent, and leaves nothing behind.
+    """
+    with mount(tmp_path / "fs", switches) as there:
+        (there.root / "old").write_bytes(b"old")
+        putting = Putting(there.root, replace=False)
+        assert codes(putting.offer(Offer(b"x", 3))) == ["Held" if keeps else "DISK"]
+        assert contents(there.root) == {"old": b"old"}
+        if keeps:
+            assert codes(putting.offer(Offer(b"old", 5))) == ["ALREADY_EXISTS"]
+            assert codes(putting.put({b"x": b"new"})) == ["Finished"]
+            assert contents(there.root) == {"old": b"old", "x": b"new"}
+        putting.close()
+
+
+@needs_fuse
+@pytest.mark.parametrize("error", ["EIO", "ESTALE", "ENOENT"])
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("taken", [False, True])
+def test_renames_that_fail(tmp_path, error, after, taken):
+    """
+    What was done is done, whatever was answered; what was not is told of, and can be
+    done later.
+    """
+    with mount(tmp_path / "fs") as there:
+        if taken:
+            (there.root / "x").write_bytes(b"old")
+        there.fail(Fault(call="rename", error=error, after=after))
+        putting = Putting(there.root)
+        (result,) = putting.put({b"x": b"whole"})
+        if after:
+            assert codes([result]) == ["Finished"], result
+        elif codes([result]) != ["Finished"]:
+            there.fail()
+            assert codes(putting.put({b"x": b"whole"})) == ["Finished"]
+        assert contents(there.root) == {"x": b"whole"}
+        putting.close()
+
+
+@needs_fuse
+def test_inode_numbers_that_change(tmp_path):
+    """
+    What can be read under the name decides.
+    """
+    with mount(tmp_path / "fs", Switches(inodes="path")) as there:
+        putting = Putting(there.root)
+        assert codes(putting.put({b"x": b"whole"})) == ["Finished"]
+        assert codes(putting.put({b"x": b"newer"})) == ["Finished"]
+        assert contents(there.root) == {"x": b"newer"}
+        putting.close()
