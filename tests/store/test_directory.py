@@ -77,7 +77,7 @@ def test_names_of_its_own_are_not_opened(tree, make, below, there):
     for opening in (directory.open_source, directory.open_destination):
         with pytest.raises(UnsafePath, match=r"unfinished work|marks the directory"):
             result_of(opening(below))
-    assert descriptors() == before
+    assert descriptors() <= before  # others may let go of theirs meanwhile
 
 
 def test_check(tree, make):
