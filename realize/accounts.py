@@ -44,6 +44,9 @@ PART: Final = 3
 RESERVED_DESCRIPTORS: Final = 26
 _RESERVED_PART: Final = 16
 
+#: Most connections before the welcome.
+MOST_PLACES: Final = 256
+
 #: What is counted where there is no limit.
 _MOST_DESCRIPTORS: Final = 2**20
 
@@ -74,7 +77,7 @@ def reserved_descriptors(limit: int) -> int:
     """
     How many of *limit* descriptors are nobody's.
     """
-    return min(limit - 1, RESERVED_DESCRIPTORS + limit // _RESERVED_PART)
+    return min(limit - 4, RESERVED_DESCRIPTORS + 2 * limit // _RESERVED_PART)
 
 
 @define(eq=False)
@@ -305,6 +308,10 @@ def _descriptors() -> Resource:
     )
 
 
+def _places() -> int:
+    return max(4, min(MOST_PLACES, raise_descriptor_limit() // _RESERVED_PART))
+
+
 def _memory() -> Resource:
     return Resource("memory", "memory", MEMORY, least=16 * 1024)
 
@@ -316,10 +323,13 @@ class Accounts:
 
     :ivar descriptors: of files and directories that a peer's requests keep open.
     :ivar memory: bytes for what peers have begun, as :data:`MEMORY`.
+    :ivar places: most connections that have not proved yet whose they are; their
+        descriptors are part of the reserve.
     """
 
     descriptors: Resource = field(factory=_descriptors)
     memory: Resource = field(factory=_memory)
+    places: int = field(factory=_places)
     _spaces: dict[int, Resource] = field(factory=dict)
     _lock: threading.Lock = field(factory=threading.Lock)
 

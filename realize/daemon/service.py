@@ -135,7 +135,7 @@ def _make_daemon(options: Options, environ: Mapping[str, str], reactor: Any) -> 
     if options["check"] and address.startswith("systemd:"):
         ports = []  # passed to the service itself only, not to ExecStartPre
     else:
-        ports = open_ports(reactor, address, wire.listening(key))
+        ports = open_ports(reactor, address, wire.listening(key, accounts.places))
     metrics_addr = (
         options["metrics-addr"]
         or environ.get("REALIZE_METRICS_ADDR")

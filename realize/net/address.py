@@ -19,7 +19,7 @@ CONNECT_TIMEOUT: Final = 10
 #: What an endpoint string begins with.  Any other word before a colon is a host.
 ENDPOINT_KINDS: Final = ("systemd", "tcp", "tcp6")
 
-_BACKLOG: Final = 128
+_BACKLOG: Final = 512
 
 
 def is_endpoint(text: str) -> bool:

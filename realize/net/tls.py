@@ -65,7 +65,7 @@ CLOSE_DEADLINE: Final = 5
 
 #: Connections that may be in their handshake at once, in all and from one address.  To
 #: one more, the oldest of the address that has most gives way.
-MAX_PENDING: Final = 64
+MAX_PENDING: Final = 256
 MAX_PENDING_PER_ADDRESS: Final = 8
 
 #: ``SSL_MODE_ENABLE_PARTIAL_WRITE``, for which pyOpenSSL has no name.
@@ -85,6 +85,7 @@ def server_factory(
     is_allowed: Callable[[bytes], bool],
     clock: IReactorTime,
     refused: RefusalObserver | None = None,
+    places: int = MAX_PENDING,
 ) -> TLSMemoryBIOFactory:
     """
     Let in who has an allowed key, and nobody else.
@@ -95,8 +96,11 @@ def server_factory(
 
     :param is_allowed: asked anew for each connection, with the 32 bytes of its key.
     :param refused: told of each connection that did not get as far as that.
+    :param places: most connections in their handshake.
     """
-    return _PinnedFactory(False, wrapped, key, is_allowed, clock, refused or _not_told)
+    return _PinnedFactory(
+        False, wrapped, key, is_allowed, clock, refused or _not_told, places
+    )
 
 
 def client_factory(
@@ -287,11 +291,13 @@ class _PinnedFactory(BulkTLSFactory):
         is_allowed: Callable[[bytes], bool],
         clock: IReactorTime,
         refused: RefusalObserver,
+        places: int = MAX_PENDING,
     ) -> None:
         super().__init__(_Creator(key), is_client, wrapped, clock)
         self.is_allowed = is_allowed
         self.clock = clock
         self.refused = refused
+        self.places = places
         self.pending: dict[str, dict[_Gate, None]] = {}
 
     def buildProtocol(  # type: ignore[override]  # None refuses the connection
@@ -312,10 +318,16 @@ class _PinnedFactory(BulkTLSFactory):
         holds all places with connections that say nothing would keep out everybody.
         """
         if len(self.pending.get(host, ())) < MAX_PENDING_PER_ADDRESS:
-            if sum(map(len, self.pending.values())) < MAX_PENDING:
+            if sum(map(len, self.pending.values())) < self.places:
                 return
-            host = max(self.pending, key=lambda each: len(self.pending[each]))
-        next(iter(self.pending[host])).give_way()
+            host = max(self.pending, key=self._weight)
+        gates = self.pending[host]
+        # Who has said something is more likely to be somebody.
+        next((gate for gate in gates if gate.is_silent), next(iter(gates))).give_way()
+
+    def _weight(self, host: str) -> tuple[int, bool]:
+        gates = self.pending[host]
+        return len(gates), next(iter(gates)).is_silent
 
     def leave_pending(self, host: str, gate: _Gate) -> None:
         """
@@ -403,6 +415,14 @@ class _Gate(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         self._inner.dataReceived(data)
+
+    @property
+    def is_silent(self) -> bool:
+        """
+        Whether nothing has come from the other end yet.
+        """
+        below = getattr(self.transport, "transport", None)
+        return not getattr(below, "received", 0)
 
     def give_way(self) -> None:
         """

@@ -149,8 +149,8 @@ ERRORS_SUPPRESSED: Final = Event(
     "errors-suppressed",
     "warn",
     "{count} more complaints about {peer} were not logged.",
-    "one peer caused more than ten lines in a second, or more lines about files that "
-    "failed than there is room for",
+    "one peer, or all strangers, caused more than ten lines in a second, or more than "
+    "there is room for in the long run",
 )
 
 # -- files in directories of this host

@@ -19,7 +19,7 @@ from txaio.tx import make_logger
 from realize.errors import RealizeError
 from realize.net.limits import Limits
 from realize.net.throttled import ThrottledFactory
-from realize.net.tls import RefusalReason, peer_public_key, server_factory
+from realize.net.tls import MAX_PENDING, RefusalReason, peer_public_key, server_factory
 from realize.observe.events import PEER_CONNECTED, PEER_LEFT
 from realize.observe.metrics import (
     CommandMetrics,
@@ -153,8 +153,9 @@ class ServerLink(Control):
                 counts = self._factory.metrics.connections
                 counts.opened.labels(self.peer).inc()
                 counts.open.labels(self.peer).inc()
-                PEER_CONNECTED.log(
-                    self.log,
+                self.complaints.tell(
+                    self.peer,
+                    PEER_CONNECTED,
                     peer=self.peer,
                     address=self.address,
                     software=self.software,
@@ -201,8 +202,9 @@ class ServerLink(Control):
         if self._welcomed:
             self.limits.left(self.session, self.throttled)
             self._factory.metrics.connections.open.labels(self.peer).dec()
-            PEER_LEFT.log(
-                self.log,
+            self.complaints.tell(
+                self.peer,
+                PEER_LEFT,
                 peer=self.peer,
                 seconds=self.clock.seconds() - self.since,
                 received=self.throttled.received,
@@ -253,13 +255,18 @@ class ServerFactory(Factory):
     def buildProtocol(self, addr: IAddress | None) -> ServerLink:
         return ServerLink(self, addr)
 
-    def listening(self, key: Ed25519PrivateKey) -> IProtocolFactory:
+    def listening(
+        self, key: Ed25519PrivateKey, places: int = MAX_PENDING
+    ) -> IProtocolFactory:
         """
         What to listen with: this factory, above TLS, above the limits.
 
         :param key: of this host.
+        :param places: most connections in their handshake.
         """
-        secured = server_factory(self, key, self.is_allowed, self.clock, self.refused)
+        secured = server_factory(
+            self, key, self.is_allowed, self.clock, self.refused, places
+        )
         return ThrottledFactory(secured, self.clock, self.limits.service.shared)
 
     def _count_bytes(self, peer: str, sent: int, received: int) -> None:

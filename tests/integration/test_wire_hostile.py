@@ -252,7 +252,8 @@ async def test_a_thousand_connections(host: Host) -> None:
         await deferLater(clock, 1.1, lambda: None)
     lines = Log(list(events)).lines
     told = [line for line in lines if "count" in line]
-    assert sum(line["count"] for line in told) + len(lines) - len(told) == 1000
+    # The others are told of when the minute is over.
+    assert 0 < sum(line["count"] for line in told) + len(lines) - len(told) <= 1000
     seconds = events[-1]["log_time"] - events[0]["log_time"] + 1
     assert len(lines) <= (LINES_PER_SECOND + 1) * (seconds + 1)
 

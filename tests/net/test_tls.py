@@ -582,7 +582,7 @@ def test_too_many_in_all() -> None:
     server = meeting.server_factory()
     twice = [connected(meeting, server, "203.0.113.1") for _ in range(2)]
     for number in range(MAX_PENDING - 2):
-        connected(meeting, server, f"198.51.100.{number}")
+        connected(meeting, server, f"198.51.{number // 200}.{number % 200}")
     assert meeting.refusals == []
     connected(meeting, server, "203.0.113.2")
     assert [each.transport.disconnected for each in twice] == [True, False]

@@ -11,7 +11,16 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
-from realize.wire.complaints import LINES_PER_SECOND, MAX_PEERS, Complaints
+from realize.wire.complaints import (
+    BURST,
+    LINES_PER_SECOND,
+    MAX_PEERS,
+    QUIET,
+    STEADY,
+    TOTAL_BURST,
+    TOTAL_STEADY,
+    Complaints,
+)
 
 
 @pytest.fixture
@@ -69,3 +78,34 @@ def test_one_line(events):
     complaints = Complaints(Clock())
     complaints.refused("laptop", "{x}")
     assert events[0]["log_format"] == "Refused {peer}: {reason}."
+
+
+def test_in_the_long_run(events):
+    """
+    A peer that never stops, and all strangers wherever they come from, fill no disk;
+    others are still heard.
+    """
+    clock = Clock()
+    complaints = Complaints(clock)
+    for number in range(36_000):
+        complaints.refused("laptop", "it is odd")
+        complaints.refused(f"2001:db8::{number % 9999:x}", "it is odd")
+        clock.advance(0.1)
+    assert len(events) < 2 * (BURST + 3600 * STEADY + 3600 / QUIET + 1)
+    del events[:]
+    complaints.refused("archive", "it is odd")
+    assert events[-1]["peer"] == "archive"
+
+
+def test_in_all(events):
+    """
+    However many peers there are.
+    """
+    clock = Clock()
+    complaints = Complaints(clock)
+    for _ in range(600):
+        for number in range(200):
+            complaints.refused(f"peer {number}", "it is odd")
+        clock.advance(1)
+    complained = [event for event in events if "count" not in event]
+    assert len(complained) <= TOTAL_BURST + 600 * TOTAL_STEADY + 1

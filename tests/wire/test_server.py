@@ -504,6 +504,7 @@ class TestLimits:
         tokens = [b"%16d" % n for n in range(MAX_CONNECTIONS_PER_PEER)]
         for token in tokens:
             net.client(token=token)
+        net.clock.advance(1)
         with capturedLogs() as events:
             refused = net.client(token=b"one more........")
         error = ended(refused)
