@@ -8,6 +8,7 @@ system is at the source, and at the destination.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,6 +27,8 @@ from tests.proof.trees import count
 from tests.support.mounts import KINDS, PROGRAMS, VIEWS, mounted
 from tests.support.programs import PATIENCE, World
 from tests.support.requirements import needs
+
+ROOT = Path(__file__).parents[2]
 
 #: On these CI tries every promise; on the others the first one.
 SOON = ("ext4-128", "bindfs")
@@ -169,7 +172,7 @@ def test_times(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("forth", [True, False], ids=["to it", "from it"])
-@pytest.mark.parametrize("kind", kinds(*VIEWS))
+@pytest.mark.parametrize("kind", kinds())
 def test_same_place(tmp_path: Path, kind: str, forth: bool) -> None:
     """
     The file system, and what it shows; or where it is mounted once more.  Nothing is
@@ -316,3 +319,30 @@ def test_opposite_directions(tmp_path: Path, kind: str) -> None:
             if not path.endswith(b".realize-part")
         }
         assert found == {b"%d" % number for number in range(60)}
+
+
+def test_the_table_of_promises_is_that_of_the_tests() -> None:
+    """
+    Each cell of the table in docs/safety.md is a test, each test is in a cell, and
+    each row is a kind of file system.
+    """
+    text = (ROOT / "docs" / "safety.md").read_text()
+    table = text.partition("<!-- promises -->")[2].strip().partition("\n\n")[0]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
+    assert len(rows) == len(KINDS)
+    collected = subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", "", __file__],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    tests = set(re.findall(r"::test_(\S+\[.+\])$", collected, re.MULTILINE))
+    shown = set()
+    for _, *cells in rows:
+        for cell in cells:
+            pattern = re.escape(cell.strip("`")).replace(r"\*", ".+")
+            found = {test for test in tests if re.fullmatch(pattern, test)}
+            assert found, f"{cell} is no test"
+            shown |= found
+    assert shown == tests
