@@ -148,7 +148,7 @@ class Ends:
                 assert outcome["code"], outcome
                 assert outcome["text"], outcome
         unreadable = [each for each in said.json if each.get("kind") == "unreadable"]
-        left = [path for path in here if not _is_ours(path)]
+        left = [path for path in here if not is_ours(path)]
         kinds = {each["outcome"] for each in outcomes.values()}
         if said.status == 0:
             assert kinds <= MOVED, said
@@ -168,7 +168,7 @@ class Ends:
             if each not in complete and each not in here.values()
         ]
         assert lost == []
-        strange = {path for path in there if not _is_ours(path)}
+        strange = {path for path in there if not is_ours(path)}
         assert strange <= {*self.before, *self.old}, strange
 
     def come_to_the_end(self, *words: str) -> Said:
@@ -187,14 +187,14 @@ class Ends:
             for path, each in outcomes_of(said).items()
             if each["outcome"] == "failed"
         }
-        left = {path for path in digests(self.source_below) if not _is_ours(path)}
+        left = {path for path in digests(self.source_below) if not is_ours(path)}
         if not error_of(said):
             assert left <= failed, (left - failed, said)
         if said.status == 0:
             assert {**self.old, **self.before} == {
                 path: each
                 for path, each in digests(self.destination_below).items()
-                if not _is_ours(path)
+                if not is_ours(path)
             }
         return said
 
@@ -232,7 +232,7 @@ def _name(path: bytes) -> bytes:
     return path.rpartition(b"/")[2]
 
 
-def _is_ours(path: bytes) -> bool:
+def is_ours(path: bytes) -> bool:
     """
     Whether it is under construction, or waits to be unlinked.
     """

@@ -151,7 +151,7 @@ class Below(mfusepy.Operations):  # type: ignore[misc]  # is not annotated
         self._numbers = itertools.count(1000)
         #: What was unlinked while it was open, by the name that libfuse gave it.
         self._unlinked: dict[str, str] = {}
-        self._limbo = f"{root}.unlinked"
+        self._limbo = f"{root}.unlinked-{os.getpid()}"
         os.mkdir(self._limbo)
         if self.switches.locks == "mount":
             self.flock = None

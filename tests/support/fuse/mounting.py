@@ -52,9 +52,11 @@ class Mounted:
     One that is mounted.
 
     :ivar folder: holds all of it.
+    :ivar shown: a directory of somebody else's that it shows; None for its own.
     """
 
     folder: Path
+    shown: Path | None = None
     control: Control = field(factory=Control)
 
     @property
@@ -69,7 +71,7 @@ class Mounted:
         """
         The directory that it shows.
         """
-        return self.folder / "below"
+        return self.shown or self.folder / "below"
 
     def switch(self, switches: Switches) -> None:
         """
@@ -100,18 +102,19 @@ class Mounted:
 
 @contextmanager
 def mount(
-    folder: Path, switches: Switches | None = None, *faults: Fault
+    folder: Path, switches: Switches | None = None, below: Path | None = None
 ) -> Iterator[Mounted]:
     """
     For as long as the block runs.
 
     :param folder: created; new.
+    :param below: the directory that it shows; by default a new one.
     """
     folder.mkdir(parents=True)
-    mounted = Mounted(folder)
-    for each in (mounted.root, mounted.below):
-        each.mkdir()
-    mounted.fail(*faults)
+    mounted = Mounted(folder, below)
+    mounted.root.mkdir()
+    mounted.below.mkdir(exist_ok=True)
+    mounted.fail()
     mounted.switch(switches or Switches())
     words = [mounted.below, mounted.root, folder / "control", folder / "log"]
     process = subprocess.Popen(
