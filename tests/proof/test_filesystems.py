@@ -36,18 +36,18 @@ SOON = ("ext4-128", "bindfs")
 END = pytest.mark.parametrize("end", ["source", "destination"])
 
 
-def kinds(*later: str, soon: tuple[str, ...] = SOON) -> list[ParameterSet]:
+def kinds(soon: tuple[str, ...] = SOON) -> list[ParameterSet]:
     """
-    Parameters: each kind of file system, and when it is tried.
+    Parameters: each kind of file system.
 
-    :param later: not in CI, because the program does not hold there yet.
+    :param soon: those that CI tries.
     """
     return [
         pytest.param(
             kind,
             marks=[
                 needs(*PROGRAMS[kind], root=True, loop=True),
-                *([] if kind in soon and kind not in later else [pytest.mark.nightly]),
+                *([] if kind in soon else [pytest.mark.nightly]),
             ],
         )
         for kind in KINDS
@@ -85,7 +85,7 @@ def arrange(folder: Path, kind: str, end: str) -> Iterator[Ends]:
 
 
 @END
-@pytest.mark.parametrize("kind", kinds("lowntfs-3g", "exfat-fuse", soon=KINDS))
+@pytest.mark.parametrize("kind", kinds(KINDS))
 def test_names(tmp_path: Path, kind: str, end: str) -> None:
     """
     Whatever the file system makes of names, none of the files is lost or misnamed, and
