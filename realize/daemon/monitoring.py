@@ -14,9 +14,11 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 
+from realize.accounts import Accounts
 from realize.config import Config
 from realize.daemon.health import INTERVAL, Health
 from realize.daemon.listening import open_ports
+from realize.observe.account_metrics import AccountMetrics
 from realize.observe.audit import AuditLog
 from realize.observe.lag import Lag
 from realize.observe.limit_metrics import LimitMetrics
@@ -37,6 +39,8 @@ class Monitoring:
     :ivar program: the instruments of the program itself.
     :ivar wire: those of the connections.
     :ivar limits: those of the limits.
+    :ivar shared: those of what peers share.
+    :ivar accounts: what they hold of it, once there are any.
     """
 
     def __init__(self, reactor: Any, config: Config) -> None:
@@ -47,6 +51,8 @@ class Monitoring:
         self.program = ProgramMetrics.create(self.registry)
         self.wire = WireMetrics.create(self.registry, config.peers)
         self.limits = LimitMetrics.create(self.registry, config.peers)
+        self.shared = AccountMetrics.create(self.registry, config.peers)
+        self.accounts: Accounts | None = None
         self._directories = DirectoryMetrics.create(self.registry, config.directories)
         self._lag = Lag(self.program.lag, reactor)
         self._watches: list[tuple[LoopingCall, DiskThreads]] = []
@@ -112,6 +118,8 @@ class Monitoring:
             self._watches.append((loop, threads))
 
     def _count_partials(self) -> None:
+        if self.accounts is not None:
+            self.shared.update(self.accounts)
         for directory in self._watched:
             partials = directory.under_construction()
             sizes = [have for _path, _size, have, _peer in partials]

@@ -93,6 +93,7 @@ class Reloading:
         self._config = config
         for peer in config.peers:
             self._monitoring.wire.connections.add_peer(peer)
+            self._monitoring.shared.add_peer(peer)
         self._retired += self._access.use(config, made)
         self._wire.limits.configure(config)
         self._wire.recheck()

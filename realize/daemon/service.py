@@ -87,7 +87,7 @@ def _make_daemon(options: Options, environ: Mapping[str, str], reactor: Any) -> 
         options, environ, config.service, sys.stdout, reactor, monitoring.logged
     )
 
-    accounts = Accounts()
+    accounts = monitoring.accounts = Accounts()
 
     def make_directory(name: str, settings: DirectorySettings) -> LocalDirectory:
         records = monitoring.records(name, logs.audit, bytes(settings.path))

@@ -16,6 +16,7 @@ from prometheus_client.metrics_core import Metric
 
 from realize.config import Config
 from realize.daemon.monitoring import Monitoring
+from realize.observe.account_metrics import AccountMetrics
 from realize.observe.limit_metrics import LimitMetrics
 from realize.observe.metrics import (
     CompressionMetrics,
@@ -52,6 +53,7 @@ def families() -> Iterator[Metric]:
     command_metrics(registry, "answer")
     CompressionMetrics.create(registry)
     LimitMetrics.create(registry, ["laptop"])
+    AccountMetrics.create(registry, ["laptop"])
     DirectoryMetrics.create(registry, ["inbox"])
     MoveMetrics.create(registry, "local", "archive:inbox").ended(0, 1.0, 2.0, 2.0)
     yield from registry.collect()
