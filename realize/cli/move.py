@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 import click
 from attrs import evolve, frozen
 
+from realize.cli.answering import answered
 from realize.cli.endpoints import LocalPlace, PeerPlace, is_remote
 from realize.cli.exits import Exit, exit_for, worse
 from realize.cli.hook import Form, HookChoice
@@ -178,7 +179,7 @@ def command(
     *sources, target = words
     needs_config = bool(config) or any(map(is_remote, words))
     loaded, file = read_config(config) if needs_config else (Config(), None)
-    legs = parse_legs(sources, target, loaded.peers)
+    legs = answered(lambda: parse_legs(sources, target, loaded.peers), _say)
     if files_from is not None:
         legs = [_listed(legs, files_from, null)]
     elif null:
@@ -270,6 +271,10 @@ def _listed(legs: Sequence[Leg], files_from: str, null: bool) -> Leg:
         reason = getattr(error, "strerror", None) or "cannot be read"
         raise ConfigError(f"--files-from {files_from}: {reason}") from None
     return evolve(leg, names=names, recurse=False)
+
+
+def _say(text: str) -> None:
+    Stream(sys.stderr).line(f"realize: {text}")
 
 
 async def _move_all(

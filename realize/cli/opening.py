@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from realize.accounts import Accounts
 from realize.cli.endpoints import LocalPlace, PeerPlace, Place, other_party
+from realize.cli.listening import Silence
 from realize.cli.report import Ends
 from realize.config import DirectorySettings
 from realize.errors import ConfigError, PeerError
@@ -77,6 +78,7 @@ class Opener:
         self._key = _load(key) if key else None
         self._token = secrets.token_bytes(TOKEN_SIZE)
         self._directories: dict[bytes, LocalDirectory] = {}
+        self._connections: dict[str, Connection] = {}
         self._accounts = Accounts()
 
     @property
@@ -129,6 +131,15 @@ class Opener:
             destination = await self._open_destination(stack, connections)
             stack.push_async_callback(destination.close)
             yield source, destination
+
+    def silences(self) -> Iterator[Silence]:
+        """
+        For how long the disks of both ends have not answered.
+        """
+        for path, directory in self._directories.items():
+            yield f"the disk of {printable(path)}", directory.silent()
+        for name, connection in self._connections.items():
+            yield f"the disk of {name}, or from {name} itself,", connection.silent
 
     @property
     def peer(self) -> str:
@@ -219,7 +230,7 @@ class Opener:
                 compression=self._shared_compression(),
             )
             stack.push_async_callback(connection.close)
-            connections[peer.name] = connection
+            connections[peer.name] = self._connections[peer.name] = connection
             if self._throttling is not None:
                 await self._throttling.attach(connection)
         return connections[peer.name]

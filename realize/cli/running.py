@@ -14,6 +14,7 @@ from txaio.tx import make_logger
 
 from realize.cli.exits import Exit, exit_after, exit_for
 from realize.cli.hook import HookChoice, MovedHook
+from realize.cli.listening import Listening
 from realize.cli.local_control import LocalControl
 from realize.cli.move_log import MoveLog
 from realize.cli.opening import Opener
@@ -33,8 +34,10 @@ from realize.units import format_duration
 if TYPE_CHECKING:
     from realize.cli.metering import Metering
 
-#: Seconds after which a move that was told to end at once is not waited for.
+#: Seconds after which the ends of a move are not waited for when they are closed; and
+#: the same for one that was told to end at once.
 CLOSING: Final = 10.0
+CLOSING_AT_ONCE: Final = 1.0
 
 
 @define(eq=False)
@@ -115,16 +118,16 @@ class _Running:
         """
         self._retry.abort()
         if self._task is not None:
-            self._reactor.callLater(CLOSING, self._task.cancel)
+            self._reactor.callLater(CLOSING_AT_ONCE, self._task.cancel)
 
 
-async def _let_go(opener: Opener, reactor: Any, output: Output) -> None:
+async def _let_go(opener: Opener, reactor: Any, output: Output, seconds: float) -> None:
     """
-    Close the two ends; a disk that hangs is not waited for.
+    Close the two ends; a disk that hangs is not waited for longer than *seconds*.
     """
     closing = Deferred.fromCoroutine(opener.close())
     try:
-        await closing.addTimeout(CLOSING, reactor)
+        await closing.addTimeout(seconds, reactor)
     except TimeoutError:
         output.say("a disk does not answer; not waiting for it any longer")
 
@@ -173,6 +176,8 @@ async def run_move(
     control = LocalControl(reactor, opener.ends, throttling, mover)
     if trouble := control.start():
         output.say(trouble)
+    listening = Listening(opener.silences, output.say, reactor)
+    listening.start()
     with Stopper(running, reactor, output.say, max_duration) as stopper:
         try:
             await running.run()
@@ -185,7 +190,9 @@ async def run_move(
             else:
                 status, error = exit_for(problem), str(problem)
         finally:
-            await _let_go(opener, reactor, output)
+            listening.stop()
+            patience = CLOSING if stopper.status is None else CLOSING_AT_ONCE
+            await _let_go(opener, reactor, output, patience)
             await control.stop()
             throttling.stop()
     totals = mover.totals

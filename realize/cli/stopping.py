@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import FrameType, TracebackType
@@ -18,18 +19,18 @@ from typing import Any, Final, Protocol
 from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall
 
+from realize.cli.deadline import Deadline
 from realize.cli.exits import Exit
-from realize.cli.terminal import UNABLE_TERMINALS
+from realize.cli.terminal import CURSOR, can_clear, last_words
 from realize.units import format_duration
 
 #: Seconds that files in progress have when the move is to end.
 GRACE: Final = 10.0
 
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+#: Seconds more after which the program ends, whatever hangs.
+ENDING: Final = 4.0
 
-
-def _can_clear() -> bool:
-    return os.isatty(2) and os.environ.get("TERM", "") not in UNABLE_TERMINALS
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stoppable(Protocol):
@@ -62,6 +63,7 @@ class Stopper(AbstractContextManager["Stopper"]):
     _reactor: Any
     _say: Callable[[str], None]
     _max_duration: float | None = None
+    _deadline: Deadline = field(factory=Deadline)
     status: Exit | None = None
     _calls: list[IDelayedCall] = field(factory=list)
     _handlers: dict[int, Any] = field(factory=dict)
@@ -69,8 +71,13 @@ class Stopper(AbstractContextManager["Stopper"]):
 
     def __enter__(self) -> Stopper:
         for number in _SIGNALS:
-            self._handlers[number] = signal.signal(number, self._signal)
+            # What was ignored from the beginning is, as under nohup.
+            if signal.getsignal(number) != signal.SIG_IGN:
+                self._handlers[number] = signal.signal(number, self._signal)
+        self._handlers[signal.SIGQUIT] = signal.signal(signal.SIGQUIT, self._quit)
         if self._max_duration is not None:
+            until = self._max_duration + GRACE + ENDING
+            self._deadline.set(min(until, threading.TIMEOUT_MAX), Exit.TIME_UP)
             self._calls.append(
                 self._reactor.callLater(self._max_duration, self._time_up)
             )
@@ -87,16 +94,22 @@ class Stopper(AbstractContextManager["Stopper"]):
                 call.cancel()
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
+        self._deadline.lift()
 
     def _signal(self, number: int, frame: FrameType | None) -> None:
         if self._signalled:
-            # Not by way of the reactor, which may be what hangs.  The cursor may
-            # be hidden, and in a line that is drawn already.
-            clear = b"\r\x1b[K\x1b[?25h" if _can_clear() else b""
-            os.write(2, clear + b"realize: stopped at once\n")
+            # Not by way of the reactor, which may be what hangs.
+            last_words("stopped at once")
             os._exit(Exit.INTERRUPTED)
         self._signalled = True
+        self._deadline.set(GRACE + ENDING, Exit.INTERRUPTED)
         self._reactor.callFromThread(self._interrupted)
+
+    def _quit(self, number: int, frame: FrameType | None) -> None:
+        if can_clear():
+            os.write(2, CURSOR)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
 
     def _interrupted(self) -> None:
         self._stop(Exit.INTERRUPTED, "interrupted")

@@ -5,11 +5,17 @@ Standard output and standard error, which may be closed, broken or full.
 from __future__ import annotations
 
 import os
+import select
 import sys
+from contextlib import suppress
 from typing import Final, TextIO
 
 #: What ``TERM`` says of a terminal that cannot move its cursor.
 UNABLE_TERMINALS: Final = frozenset({"", "dumb", "unknown"})
+
+
+#: Clears the line, and shows the cursor again.
+CURSOR: Final = b"\r\x1b[K\x1b[?25h"
 
 
 class Stream:
@@ -61,6 +67,25 @@ class Stream:
             self.broken = True
             # What is still in the buffer would fail again when Python exits.
             _point_at_null(self._file.fileno())
+
+
+def last_words(text: str) -> None:
+    """
+    Say why the process ends at this moment, from wherever: the cursor may be hidden,
+    and in a line that is drawn already, and nobody may read standard error.
+    """
+    writable = select.poll()
+    writable.register(2, select.POLLOUT)
+    if writable.poll(0):
+        with suppress(OSError):
+            os.write(2, CURSOR * can_clear() + f"realize: {text}\n".encode())
+
+
+def can_clear() -> bool:
+    """
+    Whether standard error is a terminal that can clear a line.
+    """
+    return os.isatty(2) and os.environ.get("TERM", "") not in UNABLE_TERMINALS
 
 
 def _point_at_null(descriptor: int) -> None:

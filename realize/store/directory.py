@@ -207,6 +207,13 @@ class LocalDirectory:
             for each in store.under_construction()
         ]
 
+    def silent(self) -> float:
+        """
+        For how many seconds its disk has not answered.  Costs little; to be called now
+        and then.
+        """
+        return self._pool.silence.seconds()
+
     @property
     def in_use(self) -> bool:
         """

@@ -34,6 +34,7 @@ from twisted.python.threadpool import ThreadPool
 
 from realize.delta.exchange import Sign
 from realize.errors import BadRequest
+from realize.store.silence import Silence
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -318,6 +319,7 @@ class WorkPool:
     :param reactor: where answers are delivered.
     :param threads: does all the work; by default, small pools of its own.  Started
         here, stopped by :meth:`close`.
+    :ivar silence: for how long its disk has not answered.
     """
 
     def __init__(
@@ -335,6 +337,7 @@ class WorkPool:
         self._quick = Lane(reactor, quick, POOL_SIZE)
         self._long = Lane(reactor, long, LONG_POOL_SIZE, shared=True)
         self.turnstile = Turnstile(LONG_AT_ONCE)
+        self.silence = Silence()
 
     def run(
         self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
@@ -344,13 +347,13 @@ class WorkPool:
 
         Cancelling gives up the answer, not the work.
         """
-        return self._quick.run(("", ""), partial(function, *args, **kwargs))
+        return self.run_for(("", ""), partial(function, *args, **kwargs))
 
     def run_for(self, who: Who, function: Callable[[], T]) -> Deferred[T]:
         """
         The same, in the turns of *who*.
         """
-        return self._quick.run(who, function)
+        return self._quick.run(who, partial(self._work, function))
 
     def run_long(
         self, who: Who, is_over: Callable[[], bool], function: Callable[[], T]
@@ -360,7 +363,8 @@ class WorkPool:
 
         :param is_over: whether nobody waits for it any more.
         """
-        turn = partial(self.turnstile.call, is_over, function)
+        work = partial(self._work, function)
+        turn = partial(self.turnstile.call, is_over, work)
         return self._long.run(who, turn, is_over)
 
     def look(self) -> None:
@@ -369,6 +373,10 @@ class WorkPool:
         """
         self.turnstile.look()
         self._long.look()
+
+    def _work(self, function: Callable[[], T]) -> T:
+        with self.silence.working():
+            return function()
 
     def tell(
         self, function: Callable[P, object], *args: P.args, **kwargs: P.kwargs

@@ -73,17 +73,21 @@ class Connection:
             known.
         """
         name = command.commandName.decode()
-        if quick:
-            deadline = Deadline(self._link, name)
-            try:
-                return await self._link.ask(command, **arguments)
-            finally:
-                deadline.cancel()
+        deadline = Deadline(self._link, name) if quick else None
         self._late.begin(name)
         try:
             return await self._link.ask(command, **arguments)
         finally:
             self._late.end(name)
+            if deadline is not None:
+                deadline.cancel()
+
+    @property
+    def silent(self) -> float:
+        """
+        For how many seconds the peer has answered nothing of what it was asked.
+        """
+        return self._late.silent
 
     def broken(self, why: str) -> PeerGone:
         """

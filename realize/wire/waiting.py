@@ -132,6 +132,15 @@ class LateAnswers:
             self._timer.cancel()
             self._timer = None
 
+    @property
+    def silent(self) -> float:
+        """
+        For how many seconds nothing has come back; 0 if nothing is waited for.
+        """
+        if not self._waiting:
+            return 0.0
+        return self._link.clock.seconds() - _silent_since(self._link, self._since)
+
     def _look(self) -> None:
         link = self._link
         now = link.clock.seconds()
