@@ -23,6 +23,7 @@ import fcntl
 import os
 import re
 import secrets
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import ClassVar, Final, Protocol
@@ -61,6 +62,9 @@ CANNOT_LOCK: Final = UNSUPPORTED | {
     errno.EPERM,
 }
 
+
+#: Bytes of two files that are compared at a time.
+_AT_ONCE: Final = 1024 * 1024
 
 #: What FUSE and NFS call a file that was unlinked while somebody had it open.
 _STILL_OPEN: Final = re.compile(rb"\.fuse_hidden[0-9a-f]{16}\Z|\.nfs[0-9a-f]{16,24}\Z")
@@ -319,7 +323,7 @@ def put_back(hidden: int, name: bytes, directory: int, own: bytes = b"") -> byte
         if not is_there(hidden, name):
             return own  # It was done, whatever was answered; or by somebody else.
         if isinstance(error, FileExistsError):
-            if _same_file(hidden, name, directory, own):
+            if _is_put_back(hidden, name, directory, own):
                 os.unlink(name, dir_fd=hidden)
                 return own
         elif error.errno not in NO_LINKS:
@@ -504,6 +508,49 @@ def _open_locked(
         raise
     os.close(fd)
     return None
+
+
+def _is_put_back(hidden: int, name: bytes, directory: int, own: bytes) -> bool:
+    """
+    Whether the own name has the file already, after a link that was not followed by an
+    unlink; or an equal one, where another move has brought it back.  It is made durable
+    then.
+    """
+    if _same_file(hidden, name, directory, own):
+        return True
+    with suppress(OSError):
+        one = os.open(name, _OPEN_FILE, dir_fd=hidden)
+        try:
+            other = os.open(own, _OPEN_FILE, dir_fd=directory)
+            try:
+                if _are_equal(one, other):
+                    os.fsync(other)
+                    os.fsync(directory)
+                    return True
+            finally:
+                os.close(other)
+        finally:
+            os.close(one)
+    return False
+
+
+def _are_equal(one: int, other: int) -> bool:
+    """
+    Whether two open files have the same time of modification, permissions and content.
+    """
+    ours, theirs = os.fstat(one), os.fstat(other)
+    if not stat.S_ISREG(theirs.st_mode) or (
+        ours.st_size,
+        ours.st_mtime_ns,
+        ours.st_mode,
+    ) != (theirs.st_size, theirs.st_mtime_ns, theirs.st_mode):
+        return False
+    at = 0
+    while data := os.pread(one, _AT_ONCE, at):
+        if os.pread(other, _AT_ONCE, at) != data:
+            return False
+        at += len(data)
+    return at == ours.st_size
 
 
 def _same_file(directory: int, name: bytes, other_directory: int, other: bytes) -> bool:

@@ -214,3 +214,25 @@ def test_crash_while_hidden(tree, remover, hidden, root):
     (file,) = Walk(root).page().files
     assert file.path == b"file"
     assert names_below(tree) == {"file"}
+
+
+@pytest.mark.parametrize("change", [None, "content", "time", "mode"])
+def test_restored_beside_an_equal_file(tree, remover, hidden, change):
+    """
+    One that another move has brought back: one of them is enough, if they are equal in
+    all that is moved.
+    """
+    (moved,) = tree.glob(".realize-moved-*/file")
+    status = moved.stat()
+    content = CONTENT[::-1] if change == "content" else CONTENT
+    (tree / "file").write_bytes(content)
+    (tree / "file").chmod(0o600 if change == "mode" else status.st_mode & 0o777)
+    mtime_ns = status.st_mtime_ns + (change == "time")
+    os.utime(tree / "file", ns=(mtime_ns, mtime_ns))
+    if change is None:
+        assert one(remover, step(hidden, "restore")) == Removed()
+        assert names_below(tree) == {"file"}
+    else:
+        with pytest.raises(SourceChanged, match="kept as"):
+            one(remover, step(hidden, "restore"))
+        assert len(names_below(tree)) == 2
