@@ -8,6 +8,9 @@ import os
 import signal
 import socket
 import stat
+import threading
+import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +174,52 @@ async def test_strangers_do_no_harm(host: Host) -> None:
     log = daemon.log.read_text()
     assert log.count("Refused") == 3
     assert "Traceback" not in log
+
+
+def _flood(port: int, over: threading.Event) -> None:
+    """
+    A thousand new connections a second, from as many addresses, that say nothing.
+    """
+    opened: deque[socket.socket] = deque()
+    began, count = time.monotonic(), 0
+    try:
+        while not over.wait(0.002):
+            while count < (time.monotonic() - began) * 1000:
+                stranger = socket.socket()
+                stranger.setblocking(False)
+                number = count % 1000
+                stranger.bind((f"127.1.{number // 250}.{number % 250 + 1}", 0))
+                stranger.connect_ex(("127.0.0.1", port))
+                opened.append(stranger)
+                count += 1
+                if len(opened) > 800:
+                    opened.popleft().close()
+    finally:
+        for stranger in opened:
+            stranger.close()
+
+
+@pytest.mark.alone
+@pytest_twisted.ensureDeferred
+async def test_a_flood_from_everywhere(host: Host) -> None:
+    """
+    Who is known gets in within two seconds, and the log does not fill.
+    """
+    over = threading.Event()
+    with running_daemon(host.root, *host.options) as daemon:
+        flood = threading.Thread(target=_flood, args=(daemon.port, over))
+        flood.start()
+        try:
+            await deferLater(reactor, 1)
+            for _ in range(4):
+                began = time.monotonic()
+                connection = await host.connect(daemon)
+                assert time.monotonic() - began < 2
+                await connection.close()
+        finally:
+            over.set()
+            flood.join()
+        assert len(daemon.log.read_bytes()) < 50_000
 
 
 @pytest_twisted.ensureDeferred
