@@ -77,7 +77,9 @@ class Adoption:
                 if os.fstat(old).st_dev != os.fstat(new).st_dev:
                     raise OtherFileSystem(f"{printable(file.path)}: would be copied")
                 self._sync_content(file, entry, old)
-                fd = self._guard.open(old, entry.name, file.path, file.identity)
+                fd = self._guard.open_to_rename(
+                    old, entry.name, file.path, file.identity
+                )
                 try:
                     self._move(file, entry, fd, old, new)
                 finally:
@@ -150,7 +152,7 @@ class Adoption:
                 entry.error = undo(new, entry.name, old, path, error)
 
     def _sync_content(self, file: File, entry: Entry, old: int) -> None:
-        fd = self._guard.open(old, entry.name, file.path, file.identity)
+        fd = self._guard.open_to_rename(old, entry.name, file.path, file.identity)
         try:
             self._commits.sync(fd, file.path)
         finally:

@@ -243,6 +243,32 @@ class Guard:
         """
         return self.open_version(directory, name, path, identity, fresh=fresh)[0]
 
+    def open_to_rename(
+        self, directory: int, name: bytes, path: bytes, identity: bytes
+    ) -> int:
+        """
+        The same, for a file that is not to be read but renamed.
+
+        That loses nothing of a writer, who goes on writing to it.  So where no lease
+        tells, the time of modification says whether it is complete: the change time
+        may be that of a rename, or of permissions that were set.
+        """
+        fd, leased, status, _same = self._open(
+            directory, name, path, identity, fresh=True, settled=True, removing=False
+        )
+        try:
+            if leased:
+                fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+            elif self.settle_ns:
+                now = self._now_ns()
+                modified = status.st_mtime_ns
+                changed = modified if modified <= now else status.st_ctime_ns
+                self._check_age(now - changed, path, self.settle_ns)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
     def open_version(
         self,
         directory: int,
@@ -471,6 +497,10 @@ class Guard:
         self, status: os.stat_result, path: bytes, settle_ns: int, now: int
     ) -> None:
         age = now - last_change(status.st_mtime_ns, status.st_ctime_ns, now)
+        self._check_age(age, path, settle_ns)
+
+    @staticmethod
+    def _check_age(age: int, path: bytes, settle_ns: int) -> None:
         if age < 0:
             ahead = format_duration(-age / 1e9)
             raise NotSettled(f"{printable(path)}: changed {ahead} in the future")

@@ -270,7 +270,7 @@ class TestWhatStays:
                 Just before the rename.
                 """
                 super().sync(fd)
-                open_file = source.guard.open
+                open_file = source.guard.open_to_rename
 
                 def open_then_swap(*args: Any, **options: Any) -> int:
                     fd = open_file(*args, **options)
@@ -278,7 +278,7 @@ class TestWhatStays:
                     (tree / "other").rename(tree / "x")
                     return fd
 
-                source.guard.open = open_then_swap
+                source.guard.open_to_rename = open_then_swap
 
         putting = Putting(there, sync=Swapping(there.parent).sync)
         assert codes(adopt(putting, source, files)) == ["SOURCE_CHANGED"]
@@ -298,7 +298,7 @@ class TestWhatStays:
             os.link(tree / "x", there / "x")
         files = list(listed(source).values())
         present = (there / "x").stat()
-        open_file = source.guard.open
+        open_file = source.guard.open_to_rename
 
         def open_then_swap(*args: Any, **options: Any) -> int:
             fd = open_file(*args, **options)
@@ -308,7 +308,7 @@ class TestWhatStays:
 
         def sync(fd: int) -> None:
             os.fsync(fd)
-            source.guard.open = open_then_swap
+            source.guard.open_to_rename = open_then_swap
 
         putting = Putting(there, sync=sync)
         assert codes(adopt(putting, source, files)) == ["SOURCE_CHANGED"]

@@ -4,6 +4,8 @@ Moving files inside file systems that lack something of an ordinary one.
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -55,14 +57,16 @@ class Ends:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
 
-    def adopt(self, replace: bool = True) -> list[Finished | Failure] | None:
+    def adopt(
+        self, replace: bool = True, settle_ns: int = 0
+    ) -> list[Finished | Failure] | None:
         """
-        Move all files from *old* to *new*.
+        Move all files from *old* to *new*, in a minute.
         """
         source = LocalSource(
             Root.open(self.old, name="old"),
             WorkQueue(self.pool),
-            settle_ns=0,
+            settle_ns=settle_ns,
             name="old",
             recorder=new_recorder("old"),
             now_ns=in_a_minute,
@@ -168,3 +172,25 @@ def test_where_people_keep_files(tmp_path, pool, kind, taken):
             assert (ends.new / "d/x").read_bytes() == b"content"
         else:
             assert (ends.old / "d/x").read_bytes() == b"content"
+
+
+@pytest.mark.parametrize(
+    ("age", "code"), [(-30, "NOT_SETTLED"), (30, "Finished"), (86_400, "Finished")]
+)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=needs(*PROGRAMS[k])) for k in ("bindfs", "mergerfs")]
+)
+def test_age_where_no_lease_tells(tmp_path, pool, kind, age, code):
+    """
+    A rename loses nothing of a writer: only the time of modification has to be old, not
+    that of setting it.
+    """
+    settle_ns = 65_000_000_000
+    with mounted(kind, tmp_path) as place:
+        ends = Ends(place, pool)
+        ends.plant({"old/x": b"content", "new/other": b"other"})
+        modified = time.time() - age
+        os.utime(ends.old / "x", (modified, modified))
+        results = ends.adopt(settle_ns=settle_ns)
+        assert results is not None
+        assert codes(results) == [code]
