@@ -304,7 +304,7 @@ def unlimited(name: str) -> Account:
 def _descriptors() -> Resource:
     limit = raise_descriptor_limit()
     return Resource(
-        "descriptors", "descriptors", limit - reserved_descriptors(limit), least=2
+        "descriptors", "descriptors", limit - reserved_descriptors(limit), least=3
     )
 
 
