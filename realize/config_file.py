@@ -76,7 +76,7 @@ def load_config(path: Path) -> Config:
     :raises ConfigError: it cannot be read, is not TOML, or a setting is wrong.
     """
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = path.read_bytes().decode("utf-8-sig")
         return parse_config(text, path.absolute().parent)
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not UTF-8 text") from None

@@ -235,6 +235,9 @@ def status_of(words: Sequence[str] | None = None) -> int:
         return Exit.INTERRUPTED
     except BrokenPipeError:
         return Exit.FAILED
+    except OSError as error:
+        complain(f"{error.filename or 'standard output'}: {error.strerror or error}")
+        return Exit.FAILED
     except Exception as error:  # noqa: BLE001 - nothing is awaited here
         traceback.print_exc()
         complain(f"unexpected error, please report it: {error!r}")
@@ -251,7 +254,10 @@ def main() -> NoReturn:
     collect_no_more()
     try:
         sys.stdout.flush()
-    except OSError:
-        # Whoever read it has gone; Python would complain about it once more.
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            complain(f"standard output: {error.strerror}")
+        status = status or Exit.FAILED
+        # Python would complain about it once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.exit(status)

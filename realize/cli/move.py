@@ -21,7 +21,13 @@ from realize.cli.legs import Leg, parse_legs
 from realize.cli.log import LogChoice, LogStream
 from realize.cli.metrics_options import MetricsChoice, metered
 from realize.cli.options import configured, duration, private_key_path, read_config
-from realize.cli.outputs import JsonOutput, LoggedOutput, Output, QuietOutput
+from realize.cli.outputs import (
+    JsonOutput,
+    LoggedOutput,
+    Output,
+    QuietOutput,
+    StreamOutput,
+)
 from realize.cli.selection_options import SelectingCommand, selecting
 from realize.cli.terminal import Stream
 from realize.cli.throttle_options import ThrottleChoice, throttled
@@ -339,7 +345,7 @@ async def _move(reactor: Any, leg: Leg, asked: Asked, stream: LogStream) -> Exit
             destination,
             opener.session,
         )
-        return await run_move(
+        status = await run_move(
             reactor,
             opener,
             settings,
@@ -350,9 +356,15 @@ async def _move(reactor: Any, leg: Leg, asked: Asked, stream: LogStream) -> Exit
             receipts,
             asked.hook,
         )
+        tells = settings.dry_run or asked.output == "json"
+        if tells and isinstance(chosen, StreamOutput) and chosen.out.broken:
+            chosen.say("standard output: not all of the result could be written")
+            status = Exit.FAILED if status == Exit.MOVED else status
     except RealizeError as error:
         ended = exit_for(error)
         raise
+    else:
+        return status
     finally:
         if metering is not None:
             await metering.broken_off(ended)
