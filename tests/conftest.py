@@ -6,12 +6,18 @@ nothing comes in from around them.
 from __future__ import annotations
 
 import fcntl
+import inspect
 import os
 import resource
-from collections.abc import Generator
+from collections.abc import Callable, Coroutine, Generator
 from pathlib import Path
+from typing import Any, Final, NoReturn
 
 import pytest
+from pytest_timeout import Settings
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from tests.support.requirements import missing
 from tests.support.surroundings import settle
@@ -19,6 +25,9 @@ from tests.support.surroundings import settle
 #: Set by ``.ci/run`` in CI, where everything that a test needs has been installed.
 NO_SKIPS = "REALIZE_NO_SKIPS"
 
+
+#: Seconds that a test may take.
+LIMIT: Final = pytest.StashKey[float]()
 
 #: Names what a proof has to say, in the report of its test.
 TOLD = "told"
@@ -106,17 +115,52 @@ def pytest_runtest_makereport(
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_timeout_set_timer(item: pytest.Item, settings: Settings) -> None:
+    """
+    Remember how long the test may take.
+    """
+    item.stash[LIMIT] = settings.timeout
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
     """
-    Give pytest-twisted the test as hypothesis has it.
+    Give pytest-twisted the test as hypothesis has it, and coroutines with an end.
 
     It wraps the inner test of a property once more for each parameter, and would
     then wait inside its own waiting.
+
+    The signal of pytest-timeout raises in whatever runs: while a coroutine waits, that
+    is the reactor, which logs it and goes on.  So the reactor ends what waits for it.
     """
     handle = getattr(pyfuncitem.obj, "hypothesis", None)
     if handle is not None:
         handle.plain_test = getattr(handle, "plain_test", handle.inner_test)
         handle.inner_test = handle.plain_test
+    elif inspect.iscoroutinefunction(pyfuncitem.obj) and LIMIT in pyfuncitem.stash:
+        pyfuncitem.ihook.pytest_timeout_cancel_timer(item=pyfuncitem)
+        pyfuncitem.obj = ending(pyfuncitem.obj, pyfuncitem.stash[LIMIT])
+
+
+def ending(
+    test: Callable[..., Coroutine[Deferred[Any], Any, None]], limit: float
+) -> Callable[..., Deferred[None]]:
+    """
+    *test* as a function that cancels what it waits for when the time is over.
+
+    :param limit: seconds.
+    """
+
+    def too_long(result: object, seconds: float) -> NoReturn:
+        waited = result.value if isinstance(result, Failure) else None
+        raise TimeoutError(f"still waiting after {seconds:g} s") from waited
+
+    def begin(**arguments: Any) -> Deferred[None]:
+        begun = Deferred.fromCoroutine(test(**arguments))
+        clock: Any = reactor
+        return begun.addTimeout(limit, clock, too_long)
+
+    return begin
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

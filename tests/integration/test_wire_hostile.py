@@ -30,6 +30,7 @@ from realize.model import MAX_BATCH_BYTES, Failure, Offer, Prefix, Range
 from realize.net.keys import public_bytes
 from realize.net.tls import MAX_PENDING_PER_ADDRESS, client_factory
 from realize.store.directory import LocalDirectory
+from realize.wire.commands import VERSION
 from realize.wire.complaints import LINES_PER_SECOND
 from realize.wire.flow import MAX_UNREAD
 from realize.wire.payload import MAX_PAYLOAD, pack
@@ -95,7 +96,10 @@ class Host:
         The same, with the welcome answered.
         """
         raw = await self.raw()
-        raw.write(AmpBox(_answer=b"1", version=b"1", software=b"raw", token=bytes(16)))
+        version = b"%d" % VERSION
+        raw.write(
+            AmpBox(_answer=b"1", version=version, software=b"raw", token=bytes(16))
+        )
         return raw
 
     def address_of(self, number: int) -> tuple[str, int]:
