@@ -31,7 +31,7 @@ from realize.move.observers import IdleObserver
 from realize.move.outcome import Kind, MoveObserver, Outcome
 from realize.observe.events import MOVE_NOTE
 from realize.paths import printable
-from realize.texts import json_text
+from realize.texts import json_text, printable_line
 
 #: Changes when a reader of ``--output json`` has to.
 JSON_VERSION: Final = 1
@@ -65,6 +65,8 @@ class Output(MoveObserver, Protocol):
     def above(self, line: str) -> None:
         """
         Write a line to standard error, above what is drawn there.
+
+        :param line: printable, but for colours.
         """
 
     def finished(self, result: Result) -> None:
@@ -94,13 +96,13 @@ class StreamOutput(IdleObserver):
         """
         A line on standard error.
         """
-        self.above(f"realize: {text}")
+        self.above(printable_line(f"realize: {text}"))
 
     def above(self, line: str) -> None:
         """
         Nothing is drawn here.
         """
-        self.err.line(line)
+        self.err.styled(line)
 
 
 @define

@@ -99,6 +99,19 @@ def test_a_flood_of_trouble_is_cut_short(streams: Streams) -> None:
     assert "realize: failed: 1,234 more (--output json has them all)" in err
 
 
+def test_only_our_own_colours_reach_a_terminal(streams: Streams) -> None:
+    """
+    Those of a line of the log; what others can have a part in is printable.
+    """
+    output = QuietOutput(streams.out, streams.err)
+    output.above("\x1b[32minfo\x1b[0m move-began")
+    output.say("taken \x1b[2J")
+    assert streams.said[1] == [
+        "\x1b[32minfo\x1b[0m move-began",
+        "realize: taken \\x1b[2J",
+    ]
+
+
 def test_json_is_one_object_a_line(streams: Streams) -> None:
     """
     Whatever the names hold; and names can be had back.
