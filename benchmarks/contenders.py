@@ -33,17 +33,19 @@ class Realize:
 
     :ivar through: a command that runs both programs.
     :ivar options: of the move.
+    :ivar programs: the directory with both programs.
     """
 
     name: str = "realize"
     through: Sequence[str] = ()
     options: Sequence[str] = ()
+    programs: Path = _PROGRAMS
 
     def missing(self) -> Sequence[str]:
         """
         Nothing: it is this one.
         """
-        return [] if (_PROGRAMS / "twistd").exists() else ["realize, installed"]
+        return [] if (self.programs / "twistd").exists() else ["realize, installed"]
 
     def set_up(self, job: Job) -> Setup:
         """
@@ -62,7 +64,7 @@ class Realize:
             destination = "daemon:files"
         file = job.scratch / "command.toml"
         file.write_text("".join(config))
-        program = str(_PROGRAMS / "realize")
+        program = str(self.programs / "realize")
         setup.words = [
             *self.through,
             program,
@@ -94,7 +96,7 @@ class Realize:
         port = free_port()
         words = [
             *self.through,
-            str(_PROGRAMS / "twistd"),
+            str(self.programs / "twistd"),
             "-n",
             "--pidfile=",
             "realized",
