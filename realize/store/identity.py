@@ -1,9 +1,9 @@
 """
 Which version of a file this is, and whether somebody is still writing to it.
 
-A version is told by device, inode, size, times and the number of links.  Removing one
-of two links changes the change time of the other: then only the content can tell that
-it is still the same (:func:`has_fewer_links`).
+A version is told by device, inode, size, times and the number of links.  Renaming or
+removing one of two links changes the change time of the other: then only the content
+can tell that it is still the same (:func:`differs_by_links`).
 
 Whether a file is open for writing is found out with a read lease, which the kernel
 grants only while nobody is (``fcntl(2)``, ``F_SETLEASE``).  That needs the owner of
@@ -144,15 +144,15 @@ def is_version(status: os.stat_result, version: bytes) -> bool:
     return version in (identity, identity[_MOVED])
 
 
-def has_fewer_links(status: os.stat_result, identity: bytes) -> bool:
+def differs_by_links(status: os.stat_result, identity: bytes) -> bool:
     """
-    Whether a file differs from *identity* as one does whose other links were removed:
-    it may be the same version, but its change time cannot tell any more.
+    Whether a file differs from *identity* as one does whose other links were renamed or
+    removed: it may be the same version, but its change time cannot tell any more.
     """
     return (
         len(identity) == _IDENTITY.size
         and matches_moved(status, identity)
-        and status.st_nlink < links_of(identity)
+        and status.st_nlink <= links_of(identity) != 1
     )
 
 
@@ -226,8 +226,9 @@ class Guard:
         fresh: bool = True,
     ) -> int:
         """
-        Open a file for reading.  It is the version asked for, or has lost other links
-        since: then :meth:`open_version` tells what to compare it with.
+        Open a file for reading.  It is the version asked for, or other links of it were
+        renamed or removed since: then :meth:`open_version` tells what to compare it
+        with.
 
         :param directory: descriptor of the directory that holds *name*.
         :param path: for messages.
@@ -281,8 +282,8 @@ class Guard:
         """
         The same.
 
-        :returns: the descriptor, and the identity that the file has now, if it has lost
-            links, or *identity* itself.
+        :returns: the descriptor, and the identity that the file has now, if other links
+            changed it, or *identity* itself.
         """
         fd, leased, status, same = self._open(
             directory, name, path, identity, fresh, settled=False, removing=False
@@ -346,7 +347,7 @@ class Guard:
     ) -> tuple[int, bool, os.stat_result, bool]:
         """
         :returns: the descriptor, whether there is a lease, the status, and whether it
-            is that of *identity*; else it has fewer links.
+            is that of *identity*; else other links of it have changed.
         """
         try:
             fd = os.open(name, _OPEN_FILE, dir_fd=directory)
@@ -413,12 +414,12 @@ class Guard:
         self, status: os.stat_result, path: bytes, identity: bytes
     ) -> bool:
         """
-        :returns: False if it is another because it has fewer links.
+        :returns: False if it is another because other links of it have changed.
         """
         if matches(status, identity):
             return True
         size_of(identity)
-        if has_fewer_links(status, identity):
+        if differs_by_links(status, identity):
             return False
         raise self._changed(path)
 

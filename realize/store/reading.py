@@ -24,12 +24,20 @@ from realize.digest import Hasher, new_hasher
 from realize.errors import BadRequest, PeerError, SourceChanged
 from realize.model import Digests, Extent, Failure, Prefix, Range, prefix_step
 from realize.paths import parent_of, printable
-from realize.store.identity import Guard, TooFresh, matches, size_of
+from realize.store.identity import (
+    Guard,
+    TooFresh,
+    differs_by_links,
+    identity_now,
+    matches,
+    size_of,
+)
 from realize.store.root import Root
 from realize.store.sparse import (
     HoleMap,
     allocated,
     cut_holes,
+    digest_file,
     digest_runs,
     read_at,
     read_runs,
@@ -44,6 +52,9 @@ MAX_MARKS: Final = 64
 #: Bytes digested at a time, and bytes asked for ahead of a range.
 _BLOCK: Final = 1024 * 1024
 _AHEAD: Final = 8 * 1024 * 1024
+
+#: How often other links of a file may change while it is read.
+_MOST_LINK_CHANGES: Final = 10
 
 _NOTHING: Final = new_hasher(sparse=False).digest()
 
@@ -63,7 +74,8 @@ class _OpenFile:
     A file that is read in ranges.
 
     :ivar identity: by which it is asked for.
-    :ivar version: the identity that it has; another if it has lost links.
+    :ivar version: the identity that it has; another if other links of it
+        were renamed or removed.
     :ivar holes: where its holes are; None if it has none, or is taken for such a one.
     :ivar sparse: which digest *hasher* makes.
     :ivar hasher: has seen the first *position* bytes; None if there was a gap.
@@ -119,6 +131,18 @@ class _OpenFile:
         self.position += length
         if self.hasher is not None:
             self.hasher.zeros(length)
+
+    def reads_the_same(self, pause: Callable[[], object]) -> bool:
+        """
+        Whether the first *position* bytes are still what they were, if that is known.
+
+        :param pause: as for :func:`~realize.store.sparse.digest_file`.
+        """
+        if self.hasher is None:
+            return False
+        again = new_hasher(self.sparse)
+        digest_file(again, self.fd, 0, self.position, pause)
+        return again.digest() == self.hasher.digest()
 
     def mark(self) -> None:
         """
@@ -273,7 +297,14 @@ class Reader:
             if len(data) < size:
                 data = read_at(fd, size, 0)
             complete = len(data) == size
-            status = self._check(directory, name, item, version, complete)
+            status = self._check(
+                directory,
+                name,
+                item,
+                version,
+                complete,
+                lambda: read_at(fd, size, 0) == data,
+            )
             hasher = new_hasher(item.sparse)
             hasher.update(data)
             digest = hasher.digest()
@@ -311,12 +342,12 @@ class Reader:
                 data = read_at(opened.fd, item.length, item.offset)
                 wanted = item.length
             complete = len(data) == wanted
-            self._check(directory, name, item, opened.version, complete)
             opened.seek(item.offset)
             if runs:
                 opened.add_runs(runs, data)
             else:
                 opened.add(data)
+            self._check_open(directory, name, item, opened, complete)
             opened.marks.clear()
             if opened.holes is not None:
                 ahead = opened.holes.ahead(end)
@@ -378,7 +409,7 @@ class Reader:
         try:
             steps = self._steps(opened, item)
             complete = opened.position == item.length
-            self._check(directory, name, item, version, complete)
+            self._check_open(directory, name, item, opened, complete)
         except BaseException:
             os.close(fd)
             raise
@@ -416,6 +447,27 @@ class Reader:
                 steps.append(opened.hasher.digest())
         return steps
 
+    def _check_open(
+        self,
+        directory: int,
+        name: bytes,
+        item: Range | Prefix,
+        opened: _OpenFile,
+        complete: bool,
+    ) -> None:
+        """
+        The same as :meth:`_check`, of all that was read of an open file in order.
+        """
+        status = self._check(
+            directory,
+            name,
+            item,
+            opened.version,
+            complete,
+            lambda: opened.reads_the_same(self._pause),
+        )
+        opened.version = identity_now(status, opened.version)
+
     def _check(
         self,
         directory: int,
@@ -423,6 +475,7 @@ class Reader:
         item: Range | Prefix,
         version: bytes,
         complete: bool,
+        reads_the_same: Callable[[], bool],
     ) -> os.stat_result:
         """
         After reading: whether it was the version asked for to the end.
@@ -430,15 +483,22 @@ class Reader:
         The descriptor is of that version, and keeps its inode from being used again.
         So if the name still has the identity, then so has the descriptor.
 
+        :param reads_the_same: reads once more; asked if other links of the file were
+            renamed or removed meanwhile, so that its change time does not tell.
         :returns: its status.
         """
-        try:
-            status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-        except FileNotFoundError:
-            pass
-        else:
+        for _ in range(_MOST_LINK_CHANGES):
+            try:
+                status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            except FileNotFoundError:
+                break
             if complete and matches(status, version):
                 return status
+            if not (
+                complete and differs_by_links(status, version) and reads_the_same()
+            ):
+                break
+            version = identity_now(status, version)
         raise SourceChanged(f"{printable(item.path)}: changed while being read")
 
     # -- files kept open

@@ -68,10 +68,12 @@ class _Version:
     """
     A version of a file, some of whose names are hidden.
 
+    :ivar digest: what it was found to be when the first of them was hidden.
     :ivar identity: that of the file now; hiding has changed it.
     :ivar users: names that are hidden.
     """
 
+    digest: bytes
     identity: bytes
     users: int = 0
 
@@ -255,6 +257,9 @@ class Remover:
             return Removed(mark=waiting.group.place.mark_of(name))
         place = group.place
         known = self._versions.get(file.identity)
+        if known is not None and known.digest != file.digest:
+            # Its names were read at different times: this one has to be proven.
+            known = None
         fd, leased = self._guard.open_leased(
             directory,
             name,
@@ -289,7 +294,9 @@ class Remover:
                     place.fd, hidden, directory, file.path, error, name
                 ) from None
             with self._lock:
-                version = self._versions.setdefault(file.identity, _Version(b""))
+                version = self._versions.setdefault(
+                    file.identity, _Version(file.digest, b"")
+                )
                 version.identity = identity_now(status, file.identity)
                 version.users += 1
                 waiting = _Waiting(group, hidden, version)

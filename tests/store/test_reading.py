@@ -26,7 +26,7 @@ from realize.errors import (
 )
 from realize.model import PREFIX_STEP, Digests, Extent, Failure, Prefix, Range
 from realize.store.filesystem import COARSE_NS, TICK_NS, FileSystem
-from realize.store.identity import Guard
+from realize.store.identity import Guard, matches
 from realize.store.reading import MAX_MARKS, MAX_OPEN, Reader, _OpenFile
 from realize.store.root import Root
 from tests.support.changing import append, overwrite, replace, truncate
@@ -617,16 +617,54 @@ def test_file_that_has_lost_a_link(reader, tree, file):
     assert digests.steps[-1] == extent.digest
 
 
-def test_loses_a_link_while_read(reader, tree, file, guard):
+def rename_other(tree):
     """
-    Its change time tells nothing any more of what is read: next time.
+    Another link gets another name.
     """
-    other = tree / "other"
-    os.link(file, other)
-    guard.meddle = other.unlink
-    (failure,), data = reader.read([whole(file, tree)])
-    assert isinstance(failure.error, SourceChanged)
-    assert not data
+    (tree / "other").rename(tree / "another")
+
+
+def remove_other(tree):
+    """
+    Another link goes.
+    """
+    (tree / "other").unlink()
+
+
+@pytest.mark.parametrize("change", [rename_other, remove_other])
+def test_other_links_change_while_it_is_read(reader, tree, file, guard, change):
+    """
+    Its change time tells nothing any more of what was read: its content does.
+    """
+    os.link(file, tree / "other")
+    item = whole(file, tree)
+    guard.meddle = lambda: change(tree)
+    (extent,), data = reader.read([item])
+    assert (extent.digest, data) == (blake3(CONTENT).digest(), CONTENT)
+
+
+@pytest.mark.parametrize("edited", [False, True])
+@pytest.mark.parametrize("change", [rename_other, remove_other])
+def test_other_links_change_between_ranges(reader, tree, file, change, edited):
+    """
+    An edit before what is read now, that sets its time of modification back, shows.
+    """
+    os.link(file, tree / "other")
+    identity = whole(file, tree).identity
+    half = SIZE // 2
+    reader.read([Range(b"file", identity, 0, half)])
+    if edited:
+        times = (file.stat().st_atime_ns, file.stat().st_mtime_ns)
+        file.write_bytes(b"edited" + CONTENT[6:])
+        os.utime(file, ns=times)
+    change(tree)
+    while matches(file.stat(), identity):
+        file.chmod(0o600)  # in the same step of the clock
+    (extent,), data = reader.read([Range(b"file", identity, half, SIZE - half)])
+    if edited:
+        assert isinstance(extent.error, SourceChanged)
+    else:
+        assert (extent.digest, data) == (blake3(CONTENT).digest(), CONTENT[half:])
 
 
 @pytest.mark.parametrize(
