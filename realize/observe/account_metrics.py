@@ -42,7 +42,7 @@ class AccountMetrics:
         """
         metrics = cls(
             total=Gauge(
-                "realize_shared_total",
+                "realize_shared_limit",
                 "What all peers may hold together: descriptors, or bytes.",
                 ["resource"],
                 registry=registry,

@@ -159,18 +159,12 @@ def test_counted_on_both_sides(tmp_path: Path) -> None:
     network are those that crossed, and so is what the limit counts.
     """
     world = World.create(tmp_path)
-    port, pushed = free_port(), tmp_path / "move.prom"
+    port = free_port()
     world.nas.start("--metrics-addr", f"127.0.0.1:{port}")
     try:
         texts(world.folder / "here", 1000 * KIB)
-        world.realize(
-            str(world.folder / "here"),
-            "nas:inbox",
-            "--throttle",
-            "1M",
-            "--metrics-textfile",
-            str(pushed),
-        )
+        words = ["--throttle", "1M", "--output", "json"]
+        said = world.realize(str(world.folder / "here"), "nas:inbox", *words)
         counted = scraped(port)
     finally:
         world.stop()
@@ -182,8 +176,5 @@ def test_counted_on_both_sides(tmp_path: Path) -> None:
     assert crossed < content / 3
     assert crossed < counted["network received"] < content / 2
     assert counted["compressed content_sent"] == 0
-    text = pushed.read_text()
-    sent = re.findall(
-        r'realize_compressed_\w+_bytes_total\{direction="sent"\} (\S+)', text
-    )
-    assert [float(each) for each in sent] == [content, crossed]
+    summary = said.json[-1]
+    assert [summary["compressed"], summary["compressed_to"]] == [content, crossed]

@@ -36,8 +36,8 @@ def test_follows() -> None:
 
     for _ in range(2):
         metrics.update(accounts)
-        assert value("total", resource="descriptors") == 16
-        assert value("total", resource="space") == 200
+        assert value("limit", resource="descriptors") == 16
+        assert value("limit", resource="space") == 200
         assert value("held", resource="descriptors", peer="laptop") == 3
         assert value("held", resource="space", peer="laptop") == 20
         assert value("refusals_total", resource="descriptors", peer="laptop") == 1
