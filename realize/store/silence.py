@@ -62,14 +62,18 @@ class Silence:
     @contextmanager
     def working(self) -> Iterator[None]:
         """
-        In a thread: while the block runs, it is at work.
+        In a thread: while the block runs, it is at work; blocks may be nested.
         """
         thread = threading.get_native_id()
+        before = self._working.get(thread)
         self._working[thread] = object()
         try:
             yield
         finally:
-            del self._working[thread]
+            if before is None:
+                del self._working[thread]
+            else:
+                self._working[thread] = before
 
     def seconds(self) -> float:
         """

@@ -157,6 +157,7 @@ def test_notices_are_counted_and_told() -> None:
         "partial": 1,
         "unreadable": 1,
         "missing": 0,
+        "unremovable": 0,
         "kept": 0,
         "set-id": 0,
         "hidden": 0,

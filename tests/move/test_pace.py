@@ -68,7 +68,7 @@ class Case:
         Case(10_000, 1, 5, BIG),
         Case(2, 1, 5, BIG),
     ],
-    ids=str,
+    ids=lambda case: f"{case.offers}-{case.partials}-{case.files}",
 )
 def test_everything_moves_in_one_run(case: Case) -> None:
     """
