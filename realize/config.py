@@ -106,9 +106,12 @@ class Config:
     A whole configuration; without arguments, the empty one.
 
     :ivar privkey: absolute path of the private key.
+    :ivar ssh: the command that reaches other hosts, as ``--ssh`` takes it; not
+        checked.
     """
 
     privkey: Path | None = None
+    ssh: str | None = None
     directories: Mapping[str, DirectoryConfig] = Factory(dict)
     peers: Mapping[str, PeerConfig] = Factory(dict)
     service: ServiceConfig = ServiceConfig()

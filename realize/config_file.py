@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 #: Every setting there is, by section.  ``ID`` and ``NAME`` are the user's words.
 SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
-    "": ("privkey", "directories", "peers", "service"),
+    "": ("privkey", "ssh", "directories", "peers", "service"),
     "directories.ID": (
         "path",
         "put",
@@ -104,6 +104,7 @@ def parse_config(text: str, base: Path) -> Config:
     service = top.section("service")
     return Config(
         privkey=top.read("privkey", lambda value: base / _text(value)),
+        ssh=top.read("ssh", _text),
         directories={
             section.word: _directory(section, peers)
             for section in top.sections("directories", "directories.ID")

@@ -1,8 +1,10 @@
 """
 The words SRC and DST: what the user wrote, and the stores it stands for.
 
-- A word with a colon before its first slash is ``PEER:DIRECTORY[/SUBDIR]``; anything
-  else is a path on this host, so ``./a:b`` is one too.
+- A word with a colon before its first slash is on another host: ``HOST:/PATH`` and
+  ``HOST:~/PATH``, which ssh reaches, or ``PEER:DIRECTORY[/SUBDIR]``, where a daemon
+  listens.  The id of a directory never begins with a slash or a tilde.
+- Anything else is a path on this host, so ``./a:b`` is one too.
 - A local SRC is a directory or a single file; a local DST a directory that exists: one
   that is missing may be an unmounted disk.
 """
@@ -11,16 +13,27 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import stat
 from collections.abc import Collection, Mapping
-from typing import Literal
+from typing import ClassVar, Final, Literal
 
+import attrs
 from attrs import frozen
 
 from realize.config import PeerConfig
 from realize.errors import ConfigError, UnsafePath
-from realize.paths import RelativePath, printable
+from realize.net.ssh_command import SshHost
+from realize.paths import RelativePath, join, printable
 from realize.store.hidden import find_hidden
+
+#: What messages call the side that is this host.
+LOCAL: Final = "local"
+
+_URL: Final = "ssh://"
+
+# The id of a peer's directory begins with neither.
+_SSH: Final = re.compile(r"((?:[^:/\[\]]*@)?(?:\[[^\]]*\]|[^:/]*)):([/~].*)\Z", re.S)
 
 #: Which of the two words is meant.
 Role = Literal["SRC", "DST"]
@@ -40,6 +53,9 @@ class LocalPlace:
     path: bytes
     only: bytes = b""
     below: bytes = b""
+
+    #: Who has it.
+    party: ClassVar[str] = LOCAL
 
     def __str__(self) -> str:
         part = self.only or self.below
@@ -62,32 +78,93 @@ class PeerPlace:
         below = f"/{printable(self.below)}" if self.below else ""
         return f"{self.peer.name}:{self.directory}{below}"
 
+    @property
+    def party(self) -> str:
+        """
+        Who has it.
+        """
+        return self.peer.name
 
-Place = LocalPlace | PeerPlace
+
+@frozen
+class SshPlace:
+    """
+    A directory, or a single file, of a host that ssh reaches.
+
+    :ivar path: canonical, below the root of its file system, or the home of who logs
+        in; empty for that itself.  What is a directory is there.
+    :ivar at_home: whether it is the home.
+    :ivar below: canonical path of a part of a DST, which need not exist yet; empty
+        for all.
+    """
+
+    host: SshHost
+    path: bytes
+    at_home: bool = False
+    below: bytes = b""
+
+    def __str__(self) -> str:
+        whole = join(self.path, self.below) if self.below else self.path
+        return self.beginning + printable(whole)
+
+    @property
+    def beginning(self) -> str:
+        """
+        What is written before the path.
+        """
+        slash = "/" if self.path or self.below else ""
+        if self.host.port is not None:
+            return f"{self.host.url}/{f'~{slash}' if self.at_home else ''}"
+        return f"{self.host}:{f'~{slash}' if self.at_home else '/'}"
+
+    @property
+    def party(self) -> str:
+        """
+        Who has it; never the name of a peer.
+        """
+        return self.host.url
+
+    @property
+    def directory(self) -> str:
+        """
+        The id of what *path* begins at.
+        """
+        return "~" if self.at_home else "/"
+
+    @property
+    def asked(self) -> bytes:
+        """
+        The path as the other end takes it: what need not exist is behind ``/./``.
+        """
+        return self.path + b"/./" + self.below if self.below else self.path
+
+
+RemotePlace = PeerPlace | SshPlace
+Place = LocalPlace | RemotePlace
 
 
 def other_party(*places: Place) -> str:
     """
-    The peer that has the first of these that is a peer's, or ``local``.
+    Who has the first of these that is not on this host, or ``local``.
     """
-    return next(
-        (place.peer.name for place in places if isinstance(place, PeerPlace)), "local"
-    )
+    return next((each.party for each in places if each.party != LOCAL), LOCAL)
 
 
 def place_name(place: Place) -> bytes:
     """
-    How receipts name a place: an absolute path without symbolic links, or
-    ``PEER:DIRECTORY``.
+    How receipts name a place: an absolute path without symbolic links,
+    ``PEER:DIRECTORY``, or ``HOST:/PATH``.
     """
     if isinstance(place, PeerPlace):
         return f"{place.peer.name}:{place.directory}".encode()
+    if isinstance(place, SshPlace):
+        return attrs.evolve(place, below=b"").beginning.encode() + place.path
     return os.path.realpath(place.path)
 
 
 def is_remote(word: str) -> bool:
     """
-    Whether a word is to be read as ``PEER:DIRECTORY[/SUBDIR]``.
+    Whether a word is to be read as a place on another host.
     """
     return ":" in word.partition("/")[0]
 
@@ -101,9 +178,45 @@ def parse_place(word: str, role: Role, peers: Mapping[str, PeerConfig]) -> Place
     if not word:
         raise ConfigError(f"{role}: empty; for the current directory write '.'")
     if is_remote(word):
-        return _peer_place(word, role, peers)
+        return _ssh_place(word, role) or _peer_place(word, role, peers)
     path = os.fsencode(word)
     return _local_source(path) if role == "SRC" else _local_destination(path)
+
+
+def _ssh_place(word: str, role: Role) -> SshPlace | None:
+    """
+    The place of a word, if it is one that ssh reaches.
+    """
+    shown = printable(word)
+    if word.startswith(_URL):
+        name, slash, path = word.removeprefix(_URL).partition("/")
+        if not slash:
+            raise ConfigError(f"{role}: {shown}: which directory? Write {shown}/PATH")
+        path = path if path == "~" or path.startswith("~/") else f"/{path}"
+    else:
+        found = _SSH.match(word)
+        if found is None:
+            return None
+        name, path = found[1], found[2]
+    try:
+        host = SshHost.parse(name, with_port=word.startswith(_URL))
+    except ConfigError as error:
+        raise ConfigError(f"{role}: {shown}: {error}") from None
+    first, _, rest = path.partition("/")
+    if first not in ("", "~"):
+        raise ConfigError(
+            f"{role}: {shown}: {printable(first)} is the home of another user; write "
+            f"{host}:/PATH from the root, or {host}:~/PATH"
+        )
+    raw = b"/".join(
+        part for part in os.fsencode(rest).split(b"/") if part not in (b"", b".")
+    )
+    if raw:
+        try:
+            RelativePath.parse(raw)
+        except UnsafePath as error:
+            raise ConfigError(f"{role}: {shown}: {error}") from None
+    return SshPlace(host, raw, at_home=first == "~")
 
 
 def _peer_place(word: str, role: Role, peers: Mapping[str, PeerConfig]) -> PeerPlace:
@@ -116,6 +229,7 @@ def _peer_place(word: str, role: Role, peers: Mapping[str, PeerConfig]) -> PeerP
     if not colon or peer is None:
         raise ConfigError(
             f"{role}: {shown}: {_no_peer(name, peers)}; "
+            f"for a directory of a host that ssh reaches write {_by_ssh(name, rest)}; "
             f"for a file of that name on this host write './{shown}'"
         )
     if peer.address is None:
@@ -137,6 +251,17 @@ def _peer_place(word: str, role: Role, peers: Mapping[str, PeerConfig]) -> PeerP
         except UnsafePath as error:
             raise ConfigError(f"{role}: {shown}: {error}") from None
     return PeerPlace(peer, directory, raw)
+
+
+def _by_ssh(name: str, path: str) -> str:
+    """
+    How a place would be written that ssh reaches.
+    """
+    try:
+        host = str(SshHost.parse(name))
+    except ConfigError:
+        host = "HOST"
+    return f"{host}:/{printable(path) or 'PATH'}"
 
 
 def _no_peer(name: str, peers: Collection[str]) -> str:

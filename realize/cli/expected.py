@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from attrs import define, field, frozen
 
-from realize.cli.endpoints import LocalPlace, PeerPlace, Place, parse_place, place_name
+from realize.cli.endpoints import LocalPlace, Place, parse_place, place_name
 from realize.config import Config
 from realize.errors import ConfigError
 from realize.move.verify import Expected
@@ -140,7 +140,7 @@ def _whole(place: Place) -> bytes:
     """
     How receipts would name it.
     """
-    if isinstance(place, PeerPlace):
+    if not isinstance(place, LocalPlace):
         return join(place_name(place), place.below)
     return os.path.realpath(os.path.join(place.path, place.only))
 

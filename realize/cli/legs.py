@@ -16,8 +16,8 @@ from attrs import frozen
 
 from realize.cli.endpoints import (
     LocalPlace,
-    PeerPlace,
     Place,
+    SshPlace,
     is_remote,
     parse_place,
 )
@@ -74,7 +74,7 @@ def parse_legs(
             source=above,
             destination=to,
             names=tuple(names),
-            recurse=isinstance(above, PeerPlace),
+            recurse=not isinstance(above, LocalPlace),
         )
         for above, names in groups.items()
     ]
@@ -88,10 +88,13 @@ def _split(word: str, peers: Mapping[str, PeerConfig]) -> tuple[Place, bytes]:
     shown = printable(word)
     if is_remote(word):
         place = parse_place(word, "SRC", peers)
-        if not isinstance(place, PeerPlace) or not place.below:
+        if isinstance(place, SshPlace) and place.path:
+            above = parent_of(place.path)
+            return attrs.evolve(place, path=above), os.path.basename(place.path)
+        if isinstance(place, LocalPlace | SshPlace) or not place.below:
             raise ConfigError(
-                f"SRC: {shown}: all of a peer's directory has no name of its own; "
-                "move it alone"
+                f"SRC: {shown}: a whole directory of another host has no name of its "
+                "own; move it alone"
             )
         above = parent_of(place.below)
         return attrs.evolve(place, below=above), place.below[len(above) :].lstrip(b"/")

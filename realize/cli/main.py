@@ -50,6 +50,7 @@ COMMANDS: Final = {
         "realize.cli.verify",
         "Check files against the receipts of an audit log.",
     ),
+    "serve": ("realize.cli.serve", "Be the other end of a move, as ssh starts it."),
     "demo": ("realize.cli.demo", "Show a whole move on this machine."),
     "keygen": ("realize.cli.keygen", "Make a private key, and print the public key."),
     "pubkey": ("realize.cli.pubkey", "Print the public key of a private key."),
@@ -152,8 +153,8 @@ def command() -> None:
     """
     Move files from one host to another so that none is ever lost.
 
-    SRC and DST are local paths, or PEER:DIRECTORY[/SUBDIR] with PEER from the
-    configuration file.
+    SRC and DST are local paths, HOST:/PATH of a host that ssh reaches, or
+    PEER:DIRECTORY[/SUBDIR] with PEER from the configuration file.
     """
 
 

@@ -21,7 +21,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.web.client import Agent
 from txaio.tx import make_logger
 
-from realize.cli.endpoints import LocalPlace, Place
+from realize.cli.endpoints import LocalPlace, Place, SshPlace
 from realize.cli.exits import Exit
 from realize.cli.metrics_options import MetricsChoice
 from realize.errors import ConfigError
@@ -53,6 +53,8 @@ def label(place: Place) -> str:
     """
     if isinstance(place, LocalPlace):
         return "local"
+    if isinstance(place, SshPlace):
+        return place.party
     return f"{place.peer.name}:{place.directory}"
 
 

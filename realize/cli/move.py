@@ -29,6 +29,7 @@ from realize.cli.outputs import (
     StreamOutput,
 )
 from realize.cli.selection_options import SelectingCommand, selecting
+from realize.cli.ssh_options import SshOptions, by_ssh
 from realize.cli.terminal import Stream
 from realize.cli.throttle_options import ThrottleChoice, throttled
 from realize.config import Config
@@ -36,6 +37,7 @@ from realize.errors import ConfigError, RealizeError
 from realize.move.names import NameList
 from realize.move.outcome import MoveSettings
 from realize.move.selection import Selection
+from realize.net.ssh_command import SshChoice
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -145,6 +147,7 @@ TOLD: Final = frozenset({"file-failed", "file-stays", "connection-lost", "move-f
 )
 @throttled
 @metered
+@by_ssh
 @configured
 @click.pass_context
 def command(
@@ -165,6 +168,7 @@ def command(
     on_moved_timeout: float,
     metrics: MetricsChoice,
     throttle: ThrottleChoice,
+    ssh: SshOptions,
     config: str | None,
     privkey: str | None,
 ) -> int:
@@ -175,10 +179,10 @@ def command(
     durable, and only then removed from SRC.  Interrupt it whenever you like: running
     it again continues.
 
-    Both are a local path, or PEER:DIRECTORY[/SUBDIR] with PEER from the
-    configuration.  SRC may be a single file; of several, each file and directory
-    goes below DST under its own name.  A local path with a colon before its first
-    slash is written ./like:this.
+    Both are a local path; [USER@]HOST:/PATH or HOST:~/PATH, which ssh reaches; or
+    PEER:DIRECTORY[/SUBDIR] with PEER from the configuration.  SRC may be a single
+    file; of several, each file and directory goes below DST under its own name.  A
+    local path with a colon before its first slash is written ./like:this.
     """
     if len(words) < 2:
         raise click.UsageError("a move needs both SRC and DST")
@@ -220,6 +224,7 @@ def command(
         metrics=metrics,
         throttle=throttle,
         hook=hook,
+        ssh=ssh.choose(loaded),
     )
     log = LogChoice.of(ctx)
     log.usual = USUAL_LEVELS.get(output, "warn")
@@ -253,6 +258,7 @@ class Asked:
     metrics: MetricsChoice
     throttle: ThrottleChoice
     hook: HookChoice
+    ssh: SshChoice
 
 
 def _listed(legs: Sequence[Leg], files_from: str, null: bool) -> Leg:
@@ -337,6 +343,7 @@ async def _move(reactor: Any, leg: Leg, asked: Asked, stream: LogStream) -> Exit
             throttling,
             asked.compress,
             metering.compressed if metering else None,
+            asked.ssh,
         )
         receipts = begin_receipts(
             None if settings.dry_run else asked.audit_log,

@@ -12,11 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from realize.accounts import Accounts
-from realize.cli.endpoints import LocalPlace, PeerPlace, Place, other_party
+from realize.cli.endpoints import (
+    LocalPlace,
+    PeerPlace,
+    Place,
+    RemotePlace,
+    SshPlace,
+    other_party,
+)
 from realize.cli.listening import Silence
 from realize.cli.report import Ends
 from realize.config import DirectorySettings
 from realize.errors import ConfigError, PeerError
+from realize.net.ssh_command import SshChoice
 from realize.observe.recorder import Party, Records, session_name
 from realize.paths import printable
 from realize.peers import Address
@@ -29,6 +37,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from realize.cli.throttling import Throttling
+    from realize.net.throttled import Shared
     from realize.observe.metrics import CommandMetrics, CompressionMetrics
     from realize.wire.compression import Compression, Mode
     from realize.wire.remote import Connection
@@ -48,6 +57,7 @@ class Opener:
     :param throttling: the limits of the move; by default there are none.
     :param compress: whether content is compressed on its way to or from peers.
     :param compressed: where that is counted; by default, nowhere.
+    :param ssh: how hosts are reached that are no peers.
     :raises ConfigError: the key can't be read.
     """
 
@@ -62,7 +72,9 @@ class Opener:
         throttling: Throttling | None = None,
         compress: Mode = "auto",
         compressed: CompressionMetrics | None = None,
+        ssh: SshChoice | None = None,
     ) -> None:
+        self._ssh = ssh or SshChoice()
         self._throttling = throttling
         self._compress: Mode = compress
         self._compressed = compressed
@@ -174,7 +186,7 @@ class Opener:
         connection = await self._connect(place, stack, connections)
         with _naming(place):
             return await connection.open_source(
-                place.directory, place.below, self._settle_ns
+                place.directory, _asked(place), self._settle_ns
             )
 
     async def _open_destination(
@@ -187,7 +199,7 @@ class Opener:
                 return await directory.open_destination(place.below, party=self._party)
         connection = await self._connect(place, stack, connections)
         with _naming(place):
-            return await connection.open_destination(place.directory, place.below)
+            return await connection.open_destination(place.directory, _asked(place))
 
     def _local(self, place: LocalPlace) -> LocalDirectory:
         if place.path not in self._directories:
@@ -205,35 +217,65 @@ class Opener:
 
     async def _connect(
         self,
-        place: PeerPlace,
+        place: RemotePlace,
         stack: AsyncExitStack,
         connections: dict[str, Connection],
     ) -> Connection:
+        if place.party not in connections:
+            if isinstance(place, SshPlace):
+                connection = await self._start(place, stack)
+            else:
+                connection = await self._reach(place)
+            stack.push_async_callback(connection.close)
+            connections[place.party] = self._connections[place.party] = connection
+            if self._throttling is not None:
+                await self._throttling.attach(connection)
+        return connections[place.party]
+
+    async def _reach(self, place: PeerPlace) -> Connection:
+        """
+        Connect to a daemon.
+        """
         from realize.net.address import client_endpoint
         from realize.wire.remote import connect
 
         peer = place.peer
         if self._key is None:
             raise ConfigError(f"{place}: a private key is needed to reach a peer")
-        if peer.name not in connections:
-            address = Address.parse(peer.address or "")
-            connection = await connect(
-                client_endpoint(self._reactor, address),
-                self._key,
-                peer.name,
-                peer.public_key,
-                self._token,
-                self._reactor,
-                metrics=self._metrics,
-                limits=self._throttling.shared(peer.name) if self._throttling else None,
-                where=str(address),
-                compression=self._shared_compression(),
-            )
-            stack.push_async_callback(connection.close)
-            connections[peer.name] = self._connections[peer.name] = connection
-            if self._throttling is not None:
-                await self._throttling.attach(connection)
-        return connections[peer.name]
+        address = Address.parse(peer.address or "")
+        return await connect(
+            client_endpoint(self._reactor, address),
+            self._key,
+            peer.name,
+            peer.public_key,
+            self._token,
+            self._reactor,
+            metrics=self._metrics,
+            limits=self._limits(place),
+            where=str(address),
+            compression=self._shared_compression(),
+        )
+
+    async def _start(self, place: SshPlace, stack: AsyncExitStack) -> Connection:
+        """
+        Have ssh start the other end.
+        """
+        from realize.wire.through_ssh import connect
+
+        connection, process = await connect(
+            self._reactor,
+            self._ssh,
+            place.host,
+            self._token,
+            metrics=self._metrics,
+            limits=self._limits(place),
+            compression=self._shared_compression(),
+        )
+        stack.push_async_callback(process.stop)
+        return connection
+
+    def _limits(self, place: RemotePlace) -> Shared | None:
+        return self._throttling.shared(place.party) if self._throttling else None
 
     def _shared_compression(self) -> Compression:
         from realize.wire.compression import Compression
@@ -257,7 +299,16 @@ def _naming(place: Place) -> Iterator[None]:
         text = str(error)
         if isinstance(place, PeerPlace):
             text = text.removeprefix(f"{place.directory}: ")
+        elif isinstance(place, SshPlace):
+            text = text.removeprefix(f"/{printable(place.path)}: ")
         raise type(error)(f"{place}: {text.removeprefix(f'{place}: ')}") from None
+
+
+def _asked(place: RemotePlace) -> bytes:
+    """
+    The path below its directory, as the other end takes it.
+    """
+    return place.asked if isinstance(place, SshPlace) else place.below
 
 
 def _load(path: Path) -> Ed25519PrivateKey:

@@ -48,8 +48,12 @@ OPTIONS: Final[tuple[tuple[tuple[str, ...], str], ...]] = (
         "does not exist: a name never leads to an incomplete file",
     ),
     (
-        ("-e", "--rsh", "--rsync-path", "--rsh-command"),
-        "does not exist: the other host runs realized, on a connection of its own",
+        ("-e", "--rsh"),
+        "is --ssh COMMAND, for HOST:/PATH",
+    ),
+    (
+        ("--rsync-path",),
+        "is --remote-realize PATH, for HOST:/PATH",
     ),
     (
         ("--transfers", "--checkers", "--multi-thread-streams", "--fast-list"),

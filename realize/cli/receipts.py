@@ -11,10 +11,17 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
+import attrs
 from attrs import define, field
 from twisted.internet.threads import deferToThreadPool
 
-from realize.cli.endpoints import PeerPlace, Place, other_party, place_name
+from realize.cli.endpoints import (
+    LocalPlace,
+    Place,
+    SshPlace,
+    other_party,
+    place_name,
+)
 from realize.errors import ConfigError, DiskError
 from realize.move.receipts import NO_RECEIPTS, Receipts
 from realize.move.tally import Item
@@ -54,6 +61,9 @@ class MoveReceipts:
         See :class:`~realize.move.receipts.Receipts`.
         """
         self._single_file = single_file
+        if single_file and isinstance(self.source, SshPlace):
+            above = attrs.evolve(self.source, path=parent_of(self.source.path))
+            self._names[self.source] = place_name(above)
 
     async def final(self, items: Sequence[Item]) -> None:
         """
@@ -77,7 +87,7 @@ class MoveReceipts:
         below: bytes,
         items: Sequence[Item],
     ) -> None:
-        directory = place.directory if isinstance(place, PeerPlace) else "local"
+        directory = "local" if isinstance(place, LocalPlace) else place.directory
         where = self._names[place]
         receipts = [
             Receipt(
@@ -101,7 +111,7 @@ class MoveReceipts:
 
 
 def _below(place: Place) -> bytes:
-    return place.below if isinstance(place, PeerPlace) else b""
+    return b"" if isinstance(place, LocalPlace) else place.below
 
 
 def begin_receipts(

@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from txaio.tx import make_logger
 
-from realize.cli.endpoints import PeerPlace, Place
+from realize.cli.endpoints import LocalPlace, Place
 from realize.cli.throttle_options import ThrottleChoice
 from realize.errors import PeerError, PeerGone, RealizeError
 from realize.net.scopes import Setting
@@ -56,10 +56,10 @@ class Throttling:
     ) -> None:
         self._clock = clock
         self._peers: dict[Way, str] = {}
-        if isinstance(destination, PeerPlace):
-            self._peers["up"] = destination.peer.name
-        if isinstance(source, PeerPlace):
-            self._peers["down"] = source.peer.name
+        if not isinstance(destination, LocalPlace):
+            self._peers["up"] = destination.party
+        if not isinstance(source, LocalPlace):
+            self._peers["down"] = source.party
         self._choice = choice
         self._quiet = quiet
         self._say: Callable[[str], None] = lambda text: None

@@ -16,6 +16,7 @@ from realize.cli.exits import Exit
 from realize.cli.expected import ExpectedFiles
 from realize.cli.options import configured, private_key_path, read_config
 from realize.cli.report import count
+from realize.cli.ssh_options import SshOptions, by_ssh
 from realize.cli.terminal import Stream
 from realize.errors import ConfigError
 from realize.move.verify import Finding, Verification
@@ -35,6 +36,7 @@ from realize.paths import printable
     help="Only receipts of this directory, by its id or its place; needed if the log "
     "has several.",
 )
+@by_ssh
 @configured
 @click.pass_context
 def command(
@@ -42,6 +44,7 @@ def command(
     file: Path,
     place: str | None,
     directory: str | None,
+    ssh: SshOptions,
     config: str | None,
     privkey: str | None,
 ) -> int:
@@ -49,9 +52,9 @@ def command(
     Check files against the receipts of an audit log.
 
     FILE was written with --audit-log; "-" is standard input, for several logs from the
-    oldest on.  PLACE is where the files are: a local directory, or PEER:DIRECTORY where
-    this host may take; one that the receipts name, or a copy.  Left out, it is where
-    the receipts say.
+    oldest on.  PLACE is where the files are: a local directory, HOST:/PATH by ssh, or
+    PEER:DIRECTORY where this host may take; one that the receipts name, or a copy.
+    Left out, it is where the receipts say.
 
     Prints each file that is missing, different or unreadable; exit status 1 if there
     is any, and 14 if lines of FILE were no receipts.
@@ -73,6 +76,8 @@ def command(
         else None
     )
 
+    choice = ssh.choose(loaded)
+
     def report(path: bytes, finding: Finding, text: str) -> None:
         out.line(f"{finding}: {printable(path)}" + (f" ({text})" if text else ""))
 
@@ -80,7 +85,7 @@ def command(
         from realize.cli.opening import Opener
 
         verification = Verification(chosen.files, report)
-        opener = Opener(reactor, where, where, key, 0.0)
+        opener = Opener(reactor, where, where, key, 0.0, ssh=choice)
         try:
             async with opener.open_source() as source:
                 await verification.run(source)

@@ -587,9 +587,11 @@ def _tune(transport: Any) -> None:
         transport = transport.transport
     if not ITCPTransport.providedBy(transport):
         return
+    handle = cast(Any, transport).getHandle()
+    if isinstance(handle, socket.socket) and handle.family == socket.AF_UNIX:
+        return  # whoever carries it to the other host sees to that
     transport.setTcpNoDelay(True)
     transport.setTcpKeepAlive(True)
-    handle = cast(Any, transport).getHandle()
     if isinstance(handle, socket.socket):
         for option, value in (
             (socket.TCP_KEEPIDLE, KEEPALIVE_IDLE),

@@ -82,7 +82,8 @@ def store_name(peer: str, directory: str, below: bytes) -> str:
     """
     What people call a store of a peer.
     """
-    return f"{peer}:{directory}" + (f"/{printable(below)}" if below else "")
+    slash = "" if directory.endswith("/") else "/"
+    return f"{peer}:{directory}" + (f"{slash}{printable(below)}" if below else "")
 
 
 class _RemoteStore:
