@@ -24,6 +24,7 @@ from realize.config import (
     ServiceConfig,
 )
 from realize.errors import ConfigError
+from realize.inputs import read_input
 from realize.peers import Address, parse_public_key
 from realize.schedule import Schedule
 from realize.units import check_rate, parse_size
@@ -60,6 +61,9 @@ SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
 #: user's own.
 SYSTEM_CONFIG: Final = Path("/etc/realize/config.toml")
 
+#: Bytes that it may have.
+MAX_CONFIG_FILE: Final = 4 * 1024 * 1024
+
 # Ids and names stand in front of a colon in PEER:DIRECTORY and become metric labels.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z", re.A)
 
@@ -76,7 +80,7 @@ def load_config(path: Path) -> Config:
     :raises ConfigError: it cannot be read, is not TOML, or a setting is wrong.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_input(path, MAX_CONFIG_FILE).decode("utf-8-sig")
         return parse_config(text, path.absolute().parent)
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not UTF-8 text") from None
@@ -128,18 +132,31 @@ def find_config(flag: str | None, environ: Mapping[str, str]) -> Path | None:
     The configuration file to use, or None if there is none.
 
     What was asked for, by ``--config`` or else by ``REALIZE_CONFIG``, is used whether
-    it exists or not; otherwise the user's own, or else :data:`SYSTEM_CONFIG`, if it
-    exists.
+    it exists or not; otherwise the first of :func:`usual_configs` that exists and can
+    be got at.
     """
     if asked := flag or environ.get("REALIZE_CONFIG"):
         return Path(asked)
+    # Not Path.exists, to which a directory that may not be entered is an error.
+    return next(filter(os.path.exists, usual_configs(environ)), None)
+
+
+def usual_configs(environ: Mapping[str, str]) -> tuple[Path, Path]:
+    """
+    Where the configuration is looked for when nobody says: the user's own, the host's.
+    """
     home = environ.get("XDG_CONFIG_HOME") or os.path.join(
         environ.get("HOME") or os.path.expanduser("~"), ".config"
     )
-    for path in (Path(home, "realize", "config.toml"), SYSTEM_CONFIG):
-        if path.exists():
-            return path
-    return None
+    return Path(home, "realize", "config.toml"), SYSTEM_CONFIG
+
+
+def nowhere(environ: Mapping[str, str]) -> str:
+    """
+    What to say when :func:`find_config` has found nothing.
+    """
+    looked = " and ".join(map(str, usual_configs(environ)))
+    return f"no configuration file: looked for {looked}; name one with --config FILE"
 
 
 def _directory(section: _Section, peers: Collection[str]) -> DirectoryConfig:

@@ -24,7 +24,7 @@ PUBLIC_KEY_SIZE: Final = 32
 #: The host that stands for every address of this machine, for listening.
 ANY_HOST: Final = "*"
 
-_HOST = re.compile(r"[^\s\[\]:/@,]{1,255}\Z")
+_HOST = re.compile(r"[^\s\[\]:/@,\0]{1,255}\Z")
 _PORT = re.compile(r"[0-9]{1,5}\Z", re.A)
 
 # What stands before the 32 bytes of the key in a SubjectPublicKeyInfo (RFC 8410).
@@ -104,6 +104,13 @@ class Address:
         host, colon, port = text.partition(":")
         if not _HOST.match(host) or (colon and not port):
             raise ValueError(expected)
+        try:
+            host.encode("idna")
+        except UnicodeError:
+            raise ValueError(
+                "no name of a host: the words between its dots have 1 to 63 letters "
+                f"each, got {host!r}"
+            ) from None
         return host, port
 
     def __str__(self) -> str:
@@ -119,6 +126,7 @@ def parse_public_key(text: str) -> bytes:
     :raises ValueError: neither, another kind of key, or a key that protects nothing;
         says what to write.
     """
+    text = text.removeprefix("\ufeff")  # of a file that was copied whole
     if "PRIVATE KEY" in text:
         raise ValueError("this is a private key; write the public one")
     found = _PEM.match(text)

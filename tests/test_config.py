@@ -21,6 +21,7 @@ from realize.config_file import (
     SYSTEM_CONFIG,
     find_config,
     load_config,
+    nowhere,
     parse_config,
 )
 from realize.errors import ConfigError
@@ -320,6 +321,21 @@ def test_where_the_file_is(tmp_path: Path) -> None:
     assert (
         find_config(None, {"HOME": str(home)}) == home / ".config/realize/config.toml"
     )
+
+
+@pytest.mark.parametrize("home", ["/dev/null", f"/{'x' * 300}", "/none"])
+def test_where_nothing_can_be_looked_for(
+    home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    The next place is tried; in the end both are told.
+    """
+    usual = tmp_path / "usual.toml"
+    monkeypatch.setattr("realize.config_file.SYSTEM_CONFIG", usual)
+    assert find_config(None, {"HOME": home}) is None
+    assert f"{home}/.config/realize/config.toml and {usual}" in nowhere({"HOME": home})
+    usual.touch()
+    assert find_config(None, {"HOME": home}) == usual
 
 
 def test_documentation_lists_every_setting() -> None:

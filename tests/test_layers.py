@@ -17,7 +17,7 @@ ROOT = Path(realize.__file__).parent
 #: Lowest first.  A module imports its own package and lower layers only.
 LAYERS = (
     {"errors"},
-    {"units", "paths", "memory", "digest"},
+    {"units", "paths", "memory", "digest", "inputs"},
     {"texts"},
     {"model", "peers", "schedule", "accounts"},
     {"delta"},

@@ -24,6 +24,11 @@ from realize.peers import Address, parse_public_key, public_key_text
         ("192.0.2.1:1", "192.0.2.1", 1),
         ("[2001:db8::1]:65535", "2001:db8::1", 65535),
         ("[::1]", "::1", 9771),
+        ("[fe80::1%eth0]:1", "fe80::1%eth0", 1),
+        ("my_archive:1", "my_archive", 1),
+        ("-x.test:1", "-x.test", 1),
+        ("b\u00fccher.test:1", "b\u00fccher.test", 1),
+        (f"{'a' * 63}.test.:1", f"{'a' * 63}.test.", 1),
     ],
 )
 def test_addresses(text: str, host: str, port: int) -> None:
@@ -59,6 +64,15 @@ def test_no_addresses(text: str) -> None:
     assert str(raised.value) == (
         f'expected HOST:PORT, such as "archive.example:9771", got {text!r}'
     )
+
+
+@pytest.mark.parametrize("host", ["a" * 64, "a..b", ".a", "\u00fc" * 63])
+def test_no_names(host: str) -> None:
+    """
+    No resolver takes a word that is empty or too long.
+    """
+    with pytest.raises(ValueError, match="1 to 63 letters"):
+        Address.parse(f"{host}:1")
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "1_0", "x", "1:2", "\u0663"])

@@ -143,6 +143,12 @@ RemotePlace = PeerPlace | SshPlace
 Place = LocalPlace | RemotePlace
 
 
+class UnknownPeer(ConfigError):
+    """
+    The configuration says nothing of a peer.
+    """
+
+
 def other_party(*places: Place) -> str:
     """
     Who has the first of these that is not on this host, or ``local``.
@@ -227,7 +233,7 @@ def _peer_place(word: str, role: Role, peers: Mapping[str, PeerConfig]) -> PeerP
     shown = printable(word)
     peer = peers.get(name)
     if not colon or peer is None:
-        raise ConfigError(
+        raise UnknownPeer(
             f"{role}: {shown}: {_no_peer(name, peers)}; "
             f"for a directory of a host that ssh reaches write {_by_ssh(name, rest)}; "
             f"for a file of that name on this host write './{shown}'"

@@ -96,10 +96,39 @@ class Commands(click.Group):
         Put ``move`` in front of words that do not begin with a sub-command.
         """
         own = {"--version", *self.get_help_option_names(ctx)}
+        args = self._command_first(ctx, args)
         if args and args[0] not in COMMANDS and args[0] not in own:
             _refuse_misspelt(ctx, args)
             args = [DEFAULT, *args]
         return super().parse_args(ctx, args)
+
+    def _command_first(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """
+        Words that begin with options, with the sub-command that follows these in front.
+
+        Which of them take a value is for the sub-command to say, so what looks like one
+        is it only where its own options lead to it and no further.
+        """
+        for position, word in enumerate(args):
+            if not args[0].startswith("-") or word == "--":
+                break
+            if word in COMMANDS and self._are_options(ctx, word, args[:position]):
+                return [word, *args[:position], *args[position + 1 :]]
+        return args
+
+    def _are_options(self, ctx: click.Context, name: str, words: Sequence[str]) -> bool:
+        """
+        Whether *words* are options of a sub-command with their values, and no more.
+        """
+        command = self.get_command(ctx, name)
+        if command is None:
+            return False
+        try:
+            parser = command.make_parser(click.Context(command, parent=ctx))
+            _, left, _ = parser.parse_args(list(words))
+        except click.UsageError:
+            return False
+        return not left
 
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """
@@ -124,11 +153,6 @@ def _refuse_misspelt(ctx: click.Context, args: Sequence[str]) -> None:
     """
     word = args[0]
     if word.startswith("-"):
-        named = next((name for name in COMMANDS if name in args), None)
-        if named and sum(not arg.startswith("-") for arg in args) != 2:
-            raise click.UsageError(
-                f"options of {named!r} go after it: realize {named} ... {word}", ctx
-            )
         return
     close = difflib.get_close_matches(word, COMMANDS, n=1)
     if "/" in word or ":" in word or os.path.lexists(word):
@@ -204,6 +228,14 @@ def complain(text: str, hint: str = "") -> None:
         return
 
 
+def _nameless(error: OSError) -> str:
+    """
+    What an error is about that says no name.
+    """
+    here = isinstance(error, FileNotFoundError)
+    return "working directory" if here else "standard output"
+
+
 def status_of(words: Sequence[str] | None = None) -> int:
     """
     Run the command and return its exit status.
@@ -237,7 +269,7 @@ def status_of(words: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return Exit.FAILED
     except OSError as error:
-        complain(f"{error.filename or 'standard output'}: {error.strerror or error}")
+        complain(f"{error.filename or _nameless(error)}: {error.strerror or error}")
         return Exit.FAILED
     except Exception as error:  # noqa: BLE001 - nothing is awaited here
         traceback.print_exc()

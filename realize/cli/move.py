@@ -20,7 +20,13 @@ from realize.cli.hook import Form, HookChoice
 from realize.cli.legs import Leg, parse_legs
 from realize.cli.log import LogChoice, LogStream
 from realize.cli.metrics_options import MetricsChoice, metered
-from realize.cli.options import configured, duration, private_key_path, read_config
+from realize.cli.options import (
+    configured,
+    duration,
+    private_key_path,
+    read_config,
+    telling_where,
+)
 from realize.cli.outputs import (
     JsonOutput,
     LoggedOutput,
@@ -34,6 +40,7 @@ from realize.cli.terminal import Stream
 from realize.cli.throttle_options import ThrottleChoice, throttled
 from realize.config import Config
 from realize.errors import ConfigError, RealizeError
+from realize.inputs import open_input
 from realize.move.names import NameList
 from realize.move.outcome import MoveSettings
 from realize.move.selection import Selection
@@ -189,7 +196,8 @@ def command(
     *sources, target = words
     needs_config = bool(config) or any(map(is_remote, words))
     loaded, file = read_config(config) if needs_config else (Config(), None)
-    legs = answered(lambda: parse_legs(sources, target, loaded.peers), _say)
+    with telling_where(file):
+        legs = answered(lambda: parse_legs(sources, target, loaded.peers), _say)
     if files_from is not None:
         legs = [_listed(legs, files_from, null)]
     elif null:
@@ -277,7 +285,7 @@ def _listed(legs: Sequence[Leg], files_from: str, null: bool) -> Leg:
         if files_from == "-":
             names = NameList.read(sys.stdin.buffer, above, null=null)
         else:
-            with open(files_from, "rb") as stream:
+            with open_input(files_from) as stream:
                 names = NameList.read(stream, above, null=null)
     except (OSError, ValueError, AttributeError) as error:
         reason = getattr(error, "strerror", None) or "cannot be read"

@@ -5,15 +5,17 @@ Options that several sub-commands take, and the kinds of values they have.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import click
 
+from realize.cli.endpoints import UnknownPeer
 from realize.cli.log import log_options
 from realize.config import Config
-from realize.config_file import find_config, load_config
+from realize.config_file import find_config, load_config, nowhere
 from realize.errors import ConfigError
 from realize.units import parse_duration
 
@@ -64,6 +66,23 @@ def read_config(
     """
     path = find_config(flag, environ)
     return (load_config(path), path) if path else (Config(), None)
+
+
+@contextmanager
+def telling_where(
+    file: Path | None, environ: Mapping[str, str] = os.environ
+) -> Iterator[None]:
+    """
+    Let the error about an unknown peer say where a configuration was looked for.
+
+    :param file: the configuration; None if there was none to be found.
+    """
+    try:
+        yield
+    except UnknownPeer as error:
+        if file is not None:
+            raise
+        raise UnknownPeer(f"{error} ({nowhere(environ)})") from None
 
 
 def private_key_path(flag: str | None, config: Config, file: Path | None) -> Path:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
+from realize.cli.endpoints import UnknownPeer
 from realize.cli.opening import TOKEN_SIZE
-from realize.cli.options import private_key_path, read_config
+from realize.cli.options import private_key_path, read_config, telling_where
 from realize.config import PeerConfig
 from realize.errors import ConfigError
 from realize.peers import Address
@@ -47,7 +48,10 @@ class PeerControl:
         if peer is None:
             close = difflib.get_close_matches(name, loaded.peers, n=1)
             meant = f"; did you mean '{close[0]}'?" if close else ""
-            raise ConfigError(f"there is no peer '{name}' in the configuration{meant}")
+            with telling_where(file):
+                raise UnknownPeer(
+                    f"there is no peer '{name}' in the configuration{meant}"
+                )
         if peer.address is None:
             raise ConfigError(
                 f"[peers.{name}] has no address in the configuration, so it can "

@@ -8,7 +8,6 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
@@ -16,6 +15,7 @@ import click
 from realize.cli.endpoints import is_remote
 from realize.cli.options import duration
 from realize.cli.other_programs import saying
+from realize.inputs import read_input
 from realize.move.globs import Globs
 from realize.move.selection import (
     SYSTEM_GLOBS,
@@ -26,6 +26,9 @@ from realize.move.selection import (
 from realize.units import parse_size
 
 R = TypeVar("R")
+
+#: Bytes that a file of rules may have.
+_MOST_RULES: Final = 16 * 1024 * 1024
 
 #: Options that hold rules, whose order among each other counts.
 _ORDERED: Final = {"include": "include", "exclude": "exclude", "filter_from": "filter"}
@@ -121,7 +124,7 @@ def _read_rules(name: str) -> str:
     :raises click.BadParameter: it cannot be read, or holds a null byte.
     """
     try:
-        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        data = sys.stdin.buffer.read() if name == "-" else read_input(name, _MOST_RULES)
     except (OSError, ValueError, AttributeError) as error:
         reason = getattr(error, "strerror", None) or "cannot be read"
         raise click.UsageError(f"--filter-from {name}: {reason}") from None

@@ -14,11 +14,12 @@ import click
 from realize.cli.endpoints import PeerPlace
 from realize.cli.exits import Exit
 from realize.cli.expected import ExpectedFiles
-from realize.cli.options import configured, private_key_path, read_config
+from realize.cli.options import configured, private_key_path, read_config, telling_where
 from realize.cli.report import count
 from realize.cli.ssh_options import SshOptions, by_ssh
 from realize.cli.terminal import Stream
 from realize.errors import ConfigError
+from realize.inputs import open_input
 from realize.move.verify import Finding, Verification
 from realize.observe.receipts import ReceiptReader
 from realize.paths import printable
@@ -64,7 +65,8 @@ def command(
     reader, expected = _read(file)
     for line in _troubles(reader, expected.log):
         out.line(line)
-    chosen = expected.choose(directory, place, loaded)
+    with telling_where(origin):
+        chosen = expected.choose(directory, place, loaded)
     if chosen is None:
         if reader.damaged:
             return Exit.DAMAGED
@@ -110,7 +112,7 @@ def _read(file: Path) -> tuple[ReceiptReader, ExpectedFiles]:
     name = "standard input" if piped else printable(str(file))
     expected = ExpectedFiles(name)
     try:
-        with nullcontext(sys.stdin.buffer) if piped else file.open("rb") as lines:
+        with nullcontext(sys.stdin.buffer) if piped else open_input(file) as lines:
             reader = ReceiptReader(lines)
             for receipt in reader:
                 expected.add(receipt)

@@ -5,10 +5,13 @@ The command line of ``twistd realized``.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import MutableMapping, Sequence
+from typing import Any, ClassVar, Final
 
 from twisted.python import usage
+
+#: What twistd calls the file with the number of its process if nobody says.
+_PID_FILE: Final = "twistd.pid"
 
 
 class Options(usage.Options):
@@ -105,6 +108,19 @@ class Options(usage.Options):
             super().parseOptions(options)
         except usage.UsageError as error:
             raise SystemExit(f"realized: {error}{self._hint(str(error))}") from None
+
+    def postOptions(self) -> None:
+        """
+        In the foreground, twistd writes no file with the number of its process.
+
+        Whoever started it knows the number; and twistd begins only where it can write
+        such a file, and where no old one lies.  One that is asked for by another name
+        than twistd's own is written.
+        """
+        twistd: MutableMapping[str, Any] = self.parent or {}
+        foreground = twistd.get("nodaemon") or twistd.get("debug")
+        if foreground and twistd.get("pidfile") == _PID_FILE:
+            twistd["pidfile"] = ""
 
     def parseArgs(self, *words: str) -> None:
         """

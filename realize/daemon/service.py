@@ -31,7 +31,7 @@ from txaio.tx import make_logger
 import realize
 from realize.accounts import Accounts
 from realize.config import Config, DirectorySettings
-from realize.config_file import find_config, load_config
+from realize.config_file import find_config, load_config, nowhere
 from realize.daemon.access import Access
 from realize.daemon.listening import open_ports, port_name
 from realize.daemon.log import open_logs
@@ -77,6 +77,9 @@ def makeService(options: Options) -> IService:
         return _make_daemon(options, os.environ, reactor)
     except RealizeError as error:
         raise SystemExit(f"realized: {error}") from None
+    except OSError as error:
+        place = error.filename or "working directory"
+        raise SystemExit(f"realized: {place}: {error.strerror}") from None
 
 
 def _make_daemon(options: Options, environ: Mapping[str, str], reactor: Any) -> Daemon:
@@ -158,7 +161,7 @@ def _read_config(
     """
     path = find_config(flag, environ)
     if path is None:
-        raise ConfigError("no configuration file; name one with --config FILE")
+        raise ConfigError(nowhere(environ))
     return load_config(start / path)
 
 

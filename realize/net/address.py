@@ -6,9 +6,18 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Sequence
 from typing import Any, Final
 
 from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.interfaces import (
+    IAddress,
+    IHostnameResolver,
+    IHostResolution,
+    IReactorPluggableNameResolver,
+    IResolutionReceiver,
+)
+from zope.interface import implementer
 
 from realize.errors import ConfigError
 from realize.peers import ANY_HOST, Address
@@ -20,6 +29,9 @@ CONNECT_TIMEOUT: Final = 10
 ENDPOINT_KINDS: Final = ("systemd", "tcp", "tcp6")
 
 _BACKLOG: Final = 512
+
+# What an endpoint calls the host whose name it need not know.
+_ANY_NAME: Final = "host.invalid"
 
 
 def is_endpoint(text: str) -> bool:
@@ -33,8 +45,64 @@ def is_endpoint(text: str) -> bool:
 def client_endpoint(reactor: Any, address: Address) -> HostnameEndpoint:
     """
     How to connect to *address*: all that its name resolves to, fastest first.
+
+    A name need not be one that IDNA allows, as ``my_archive`` is not: whether it is
+    known is for those to say who resolve names.
     """
-    return HostnameEndpoint(reactor, address.host, address.port, CONNECT_TIMEOUT)
+    asking = _Asking(reactor, address.host)
+    return HostnameEndpoint(asking, _ANY_NAME, address.port, CONNECT_TIMEOUT)
+
+
+@implementer(IReactorPluggableNameResolver, IHostnameResolver)
+class _Asking:
+    """
+    A reactor that resolves one name, as it is written, whichever is asked for.
+
+    ``HostnameEndpoint`` itself refuses what is not IDNA.
+    """
+
+    def __init__(self, reactor: Any, name: str) -> None:
+        self._reactor = reactor
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    @property
+    def nameResolver(self) -> IHostnameResolver:  # noqa: N802 - the interface's name
+        """
+        What resolves the name.
+        """
+        return self
+
+    def installNameResolver(  # noqa: N802 - the interface's name
+        self, resolver: IHostnameResolver
+    ) -> IHostnameResolver:
+        """
+        Resolve by another one.
+        """
+        installed: IHostnameResolver = self._reactor.installNameResolver(resolver)
+        return installed
+
+    def resolveHostName(  # noqa: N802 - the interface's name
+        self,
+        resolutionReceiver: IResolutionReceiver,  # noqa: N803
+        hostName: str,  # noqa: N803
+        portNumber: int = 0,  # noqa: N803
+        addressTypes: Sequence[type[IAddress]] | None = None,  # noqa: N803
+        transportSemantics: str = "TCP",  # noqa: N803
+    ) -> IHostResolution:
+        """
+        Resolve the name that this is for.
+        """
+        resolver: IHostnameResolver = self._reactor.nameResolver
+        return resolver.resolveHostName(
+            resolutionReceiver,
+            self._name,
+            portNumber,
+            addressTypes,
+            transportSemantics,
+        )
 
 
 def listening_sockets(address: Address) -> list[socket.socket]:

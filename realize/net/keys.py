@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from realize.errors import ConfigError
+from realize.inputs import open_input
 
 #: Bytes of a file that are read to find a key.
 MAX_KEY_FILE: Final = 16 * 1024
@@ -38,7 +39,7 @@ def load_private_key(
         may read it.
     """
     try:
-        with path.open("rb") as file:
+        with open_input(path) as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             pem = file.read(MAX_KEY_FILE)
     except OSError as error:

@@ -33,7 +33,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
-from twisted.internet.error import ConnectionLost
+from twisted.internet.error import ConnectionLost, DNSLookupError
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
@@ -184,6 +184,8 @@ def _plain_text(reason: Failure) -> str:
     What a failure of the network means, without Twisted's and the system's numbers.
     """
     error: Any = reason.value
+    if reason.check(DNSLookupError):
+        return "no address is known for this name"
     number = getattr(error, "osError", None)
     if isinstance(number, int):
         return os.strerror(number)

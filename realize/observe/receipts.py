@@ -4,6 +4,7 @@ What a receipt says, as a line of JSON and back.
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, BinaryIO, Final, Literal
@@ -120,11 +121,13 @@ class ReceiptReader:
         """
         Lines with their line feeds; of those that are too long only the beginning.
         """
-        while line := self.file.readline(MAX_LINE):
+        line = self.file.readline(MAX_LINE).removeprefix(BOM_UTF8)
+        while line:
             rest = line
             while len(rest) == MAX_LINE and not rest.endswith(b"\n"):
                 rest = self.file.readline(MAX_LINE)
             yield line
+            line = self.file.readline(MAX_LINE)
 
 
 def _is_torn(line: bytes) -> bool:

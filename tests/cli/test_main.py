@@ -10,6 +10,7 @@ import resource
 import subprocess
 import sys
 
+import click
 import pytest
 
 from realize.cli import main
@@ -172,3 +173,38 @@ def test_complaints_are_harmless(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().err
     assert "\x1b" not in said
     assert "\x07" not in said
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        ("--config F status nas", "status --config F nas"),
+        ("--local status", "status --local"),
+        ("--config=F -- status", "move --config=F -- status"),
+        ("--config F -n move a b", "move --config F -n a b"),
+        ("-n move b", "move -n b"),
+        ("--config status a b", "move --config status a b"),
+        ("-n status b", "move -n status b"),
+        ("--output log a status", "move --output log a status"),
+        ("-- status b", "move -- status b"),
+        ("a status", "move a status"),
+    ],
+)
+def test_options_before_a_sub_command(words: str, meant: str) -> None:
+    """
+    Are its options, if it has them; its name may be their value, or a file's.
+    """
+    context = click.Context(main.command, info_name="realize")
+    found: list[list[str]] = []
+
+    class Seen(main.Commands):
+        def resolve_command(
+            self, ctx: click.Context, args: list[str]
+        ) -> tuple[str | None, click.Command | None, list[str]]:
+            found.append(args)
+            return super().resolve_command(ctx, args)
+
+    group = Seen(name="realize", callback=lambda: None)
+    group.parse_args(context, words.split())
+    args = [*context._protected_args, *context.args]
+    assert " ".join(args) == meant

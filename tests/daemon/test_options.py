@@ -4,7 +4,10 @@ The command line of the daemon.
 
 from __future__ import annotations
 
+import os
+
 import pytest
+from twisted.scripts.twistd import ServerOptions
 
 from realize.daemon.options import Options
 
@@ -47,3 +50,22 @@ def test_complaints(words: list[str], said: str) -> None:
     with pytest.raises(SystemExit) as raised:
         Options().parseOptions(words)
     assert raised.value.code == f"realized: {said}"
+
+
+@pytest.mark.parametrize(
+    ("before", "written"),
+    [
+        (["-n"], ""),
+        (["--debug"], ""),
+        (["-n", "--pidfile", "my.pid"], "my.pid"),
+        (["-n", "--pidfile="], ""),
+        ([], "twistd.pid"),
+    ],
+)
+def test_no_pid_file_in_the_foreground(before: list[str], written: str) -> None:
+    """
+    Unless one is asked for: it would need a directory that can be written.
+    """
+    parent = ServerOptions()
+    parent.parseOptions([*before, "realized"])
+    assert os.path.basename(parent["pidfile"]) == written

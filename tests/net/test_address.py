@@ -9,9 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from twisted.internet.address import IPv4Address
+from twisted.internet.interfaces import IHostnameResolver, IResolutionReceiver
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.testing import MemoryReactorClock
+from zope.interface import implementer
 
 from realize.errors import ConfigError
-from realize.net.address import is_endpoint, listening_sockets
+from realize.net.address import client_endpoint, is_endpoint, listening_sockets
 from realize.peers import Address
 
 
@@ -116,3 +121,29 @@ def test_endpoint_strings(text: str, endpoint: bool) -> None:
     Only the kinds that can be listened on in plain are endpoint strings.
     """
     assert is_endpoint(text) == endpoint
+
+
+@pytest.mark.parametrize("host", ["my_archive", "-x.test", "a.example", "::1"])
+def test_names_are_looked_up_as_they_are_written(host: str) -> None:
+    """
+    IDNA would refuse some that are in use; who resolves names decides.
+    """
+    asked: list[str] = []
+
+    @implementer(IHostnameResolver)
+    class Resolver:
+        def resolveHostName(  # noqa: N802 - the interface's name
+            self,
+            receiver: IResolutionReceiver,
+            name: str,
+            portNumber: int,  # noqa: N803
+        ) -> None:
+            asked.append(name)
+            receiver.addressResolved(IPv4Address("TCP", "192.0.2.1", portNumber))
+            receiver.resolutionComplete()
+
+    reactor = MemoryReactorClock()
+    reactor.installNameResolver(Resolver())
+    client_endpoint(reactor, Address(host, 9)).connect(Factory.forProtocol(Protocol))
+    assert asked == [host]
+    assert reactor.tcpClients[0][:2] == ("192.0.2.1", 9)
