@@ -15,6 +15,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from realize.model import Directory, Failure, File, Finished, Offer
+from realize.store.identity import matches
 from realize.store.source import LocalSource
 from tests.store.test_commit import Disk
 from tests.support.memory.disk import Disk as MemoryDisk
@@ -75,6 +76,24 @@ def test_files_change_places(source, tree, there):
     status = (there / "d/y").stat()
     assert (status.st_ino, status.st_mtime_ns) == (inode, 2)
     assert (there / "d").stat().st_mode & 0o7777 == 0o750
+    putting.close()
+
+
+def test_all_links_of_a_file(source, tree, there):
+    """
+    Each rename changes the change time of the others, and they stay links of one file.
+    """
+    (tree / "a").write_bytes(b"content")
+    for name in ("b", "c"):
+        os.link(tree / "a", tree / name)
+    files = list(listed(source).values())
+    while matches((tree / "a").stat(), files[0].identity):
+        (tree / "a").chmod(0o600)
+    putting = Putting(there)
+    assert codes(adopt(putting, source, files)) == ["Finished"] * 3
+    assert contents(tree) == {}
+    assert contents(there) == dict.fromkeys("abc", b"content")
+    assert (there / "a").stat().st_nlink == 3
     putting.close()
 
 

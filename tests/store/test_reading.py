@@ -26,7 +26,7 @@ from realize.errors import (
 )
 from realize.model import PREFIX_STEP, Digests, Extent, Failure, Prefix, Range
 from realize.store.filesystem import COARSE_NS, TICK_NS, FileSystem
-from realize.store.identity import Guard, matches
+from realize.store.identity import Guard, differs_by_links
 from realize.store.reading import MAX_MARKS, MAX_OPEN, Reader, _OpenFile
 from realize.store.root import Root
 from tests.support.changing import append, overwrite, replace, truncate
@@ -643,6 +643,44 @@ def test_other_links_change_while_it_is_read(reader, tree, file, guard, change):
     assert (extent.digest, data) == (blake3(CONTENT).digest(), CONTENT)
 
 
+def leave_as_it_is(file):
+    """
+    Only its change time becomes another; it may have been just now, for the kernel.
+    """
+    before = file.stat()
+    while file.stat().st_ctime_ns == before.st_ctime_ns:
+        file.chmod(before.st_mode & 0o7777)
+
+
+def edit_and_hide(file):
+    """
+    An edit that keeps the size, and sets the time of modification back.
+    """
+    times = (file.stat().st_atime_ns, file.stat().st_mtime_ns)
+    file.write_bytes(b"edited" + CONTENT[6:])
+    os.utime(file, ns=times)
+
+
+def test_other_links_change_and_so_does_it(reader, tree, file, guard, monkeypatch):
+    """
+    What was read is not what is there any more.
+    """
+    os.link(file, tree / "other")
+    item = whole(file, tree)
+    guard.meddle = lambda: leave_as_it_is(file)
+    edits = [edit_and_hide]
+
+    def look(status, version):
+        while edits:
+            edits.pop()(file)
+        return differs_by_links(status, version)
+
+    monkeypatch.setattr("realize.store.reading.differs_by_links", look)
+    (failure,), data = reader.read([item])
+    assert isinstance(failure.error, SourceChanged)
+    assert not data
+
+
 @pytest.mark.parametrize("edited", [False, True])
 @pytest.mark.parametrize("change", [rename_other, remove_other])
 def test_other_links_change_between_ranges(reader, tree, file, change, edited):
@@ -654,12 +692,9 @@ def test_other_links_change_between_ranges(reader, tree, file, change, edited):
     half = SIZE // 2
     reader.read([Range(b"file", identity, 0, half)])
     if edited:
-        times = (file.stat().st_atime_ns, file.stat().st_mtime_ns)
-        file.write_bytes(b"edited" + CONTENT[6:])
-        os.utime(file, ns=times)
+        edit_and_hide(file)
     change(tree)
-    while matches(file.stat(), identity):
-        file.chmod(0o600)  # in the same step of the clock
+    leave_as_it_is(file)
     (extent,), data = reader.read([Range(b"file", identity, half, SIZE - half)])
     if edited:
         assert isinstance(extent.error, SourceChanged)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from blake3 import blake3
 
 from realize.errors import BadRequest, PeerError, SourceChanged, StillOpen, UnsafePath
 from realize.model import Failure, Removal, Removed
@@ -210,6 +211,22 @@ def test_hard_links(tree, remover):
     assert remove(remover, items) == [Removed()] * 3
     assert remover._versions == {}
     assert names_below(tree) == set()
+
+
+def test_a_hard_link_that_was_read_as_something_else(tree, remover):
+    """
+    That another name of it has been hidden proves nothing of what was read by this one.
+    """
+    (tree / "a").write_bytes(CONTENT)
+    os.link(tree / "a", tree / "b")
+    one_name, other_name = (removal(tree, tree / name) for name in ("a", "b"))
+    torn = blake3(b"torn").digest()
+    other_name = Removal(other_name.path, other_name.identity, torn)
+    assert isinstance(one(remover, one_name), Removed)
+    with pytest.raises(SourceChanged):
+        one(remover, other_name)
+    assert one(remover, step(one_name, "restore")) == Removed()
+    assert names_below(tree) == {"a", "b"}
 
 
 def test_errors_tell_no_paths_of_the_host(tree, remover, file):
