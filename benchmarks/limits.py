@@ -27,7 +27,7 @@ from blake3 import blake3
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from benchmarks.data import write_files
-from realize.store.identity import ignore_lease_signals
+from realize.store.guard import ignore_lease_signals
 from realize.store.syscalls import rename_noreplace, sync_file_system
 from tests.support.flood import Plan, measure
 

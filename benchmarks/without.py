@@ -118,9 +118,9 @@ def _leases() -> None:
     """
     No file is open for writing.
     """
-    from realize.store import identity
+    from realize.store import guard as module
 
-    guard: Any = identity.Guard
+    guard: Any = module.Guard
     guard._lease = lambda *_: True
     guard.is_unbroken = lambda *_: True
     guard.open = lambda *words, **more: guard.open_leased(*words, **more)[0]

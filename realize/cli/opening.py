@@ -29,7 +29,7 @@ from realize.observe.recorder import Party, Records, session_name
 from realize.paths import printable
 from realize.peers import Address
 from realize.store.directory import DEFAULT_SETTLE_NS, LocalDirectory
-from realize.store.identity import ignore_lease_signals
+from realize.store.guard import ignore_lease_signals
 from realize.store.interface import Destination, Source
 from realize.store.work import WorkPool
 

@@ -93,7 +93,7 @@ async def _serve(reactor: Any, grants: list[Any], home: bytes) -> int:
     from realize.net.local_stream import StandardStream, begin_stream
     from realize.net.opening_line import OpenedFactory, Saying
     from realize.net.throttled import ThrottledFactory
-    from realize.store.identity import ignore_lease_signals
+    from realize.store.guard import ignore_lease_signals
     from realize.store.work import WorkPool
     from realize.wire.compression import Compression
     from realize.wire.server import ServerFactory

@@ -46,7 +46,7 @@ from realize.net.limits import Limits
 from realize.observe.events import BUG, STARTED, STOP_INCOMPLETE, STOPPED, STOPPING
 from realize.peers import DEFAULT_PORT
 from realize.store.directory import LocalDirectory
-from realize.store.identity import ignore_lease_signals
+from realize.store.guard import ignore_lease_signals
 from realize.store.work import WorkPool
 from realize.units import format_rate
 from realize.wire.compression import Compression

@@ -29,8 +29,9 @@ from realize.paths import printable
 from realize.store.attributes import attempt, not_kept
 from realize.store.commit import Commits, Entry
 from realize.store.filesystem import FileSystem
+from realize.store.guard import Guard
 from realize.store.hidden import CANNOT_HIDE, HiddenDirectory, put_back, undo
-from realize.store.identity import Guard, version_of
+from realize.store.identity import version_of
 from realize.store.names import find, unlink
 from realize.store.present import look
 from realize.store.root import Root, disk_error

@@ -51,7 +51,7 @@ class LocalDirectory:
     """
     A directory of this host.  Its stores share threads and the ledger of its space.
 
-    Programs call :func:`realize.store.identity.ignore_lease_signals` first.
+    Programs call :func:`realize.store.guard.ignore_lease_signals` first.
 
     :param name: what messages call it: its id, or for a local move its path.
     :param settings: where it is, and what arriving files get.

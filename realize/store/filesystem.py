@@ -131,7 +131,7 @@ class FileSystem:
         """
         What is not believed of files that are taken from here, and what follows.
 
-        :param settle_ns: as of :class:`~realize.store.identity.Guard`.
+        :param settle_ns: as of :class:`~realize.store.guard.Guard`.
         """
         doubts = []
         if not self.leases:

@@ -24,14 +24,8 @@ from realize.digest import Hasher, new_hasher
 from realize.errors import BadRequest, PeerError, SourceChanged
 from realize.model import Digests, Extent, Failure, Prefix, Range, prefix_step
 from realize.paths import parent_of, printable
-from realize.store.identity import (
-    Guard,
-    TooFresh,
-    differs_by_links,
-    identity_now,
-    matches,
-    size_of,
-)
+from realize.store.guard import Guard, TooFresh
+from realize.store.identity import differs_by_links, identity_now, matches, size_of
 from realize.store.root import Root
 from realize.store.sparse import (
     HoleMap,

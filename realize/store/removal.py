@@ -36,6 +36,7 @@ from realize.errors import (
 )
 from realize.model import Failure, Removal, Removed
 from realize.paths import RelativePath, parent_of, printable
+from realize.store.guard import Guard
 from realize.store.hidden import (
     HiddenNames,
     HidingPlace,
@@ -46,7 +47,7 @@ from realize.store.hidden import (
     put_back,
     undo,
 )
-from realize.store.identity import Guard, identity_now, matches_moved
+from realize.store.identity import identity_now, matches_moved
 from realize.store.root import OPEN_DIRECTORY, Root, disk_error
 
 

@@ -34,7 +34,8 @@ from realize.delta.signature import (
 from realize.digest import Hasher, new_hasher
 from realize.errors import BadRequest, SourceChanged
 from realize.paths import parent_of, printable
-from realize.store.identity import Guard, TooFresh, matches, size_of
+from realize.store.guard import Guard, TooFresh
+from realize.store.identity import matches, size_of
 from realize.store.present import open_present
 from realize.store.root import Root, disk_error
 

@@ -30,7 +30,8 @@ from realize.model import (
 )
 from realize.observe.recorder import Recorder, Settled
 from realize.paths import RelativePath
-from realize.store.identity import Guard, size_of
+from realize.store.guard import Guard
+from realize.store.identity import size_of
 from realize.store.listing import Walk
 from realize.store.marks import Marks
 from realize.store.reading import Reader

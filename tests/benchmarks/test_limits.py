@@ -4,7 +4,7 @@ The least that a file costs: the calls are made, and really move files.
 
 from benchmarks import data
 from benchmarks.limits import files_table
-from realize.store.identity import ignore_lease_signals
+from realize.store.guard import ignore_lease_signals
 
 
 def test_every_step_has_its_time(tmp_path):

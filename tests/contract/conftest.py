@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from realize.store.identity import ignore_lease_signals
+from realize.store.guard import ignore_lease_signals
 from realize.store.interface import Destination, Source
 from tests.contract.pairs import PAIRS, Pair
 from tests.support.fuse.mounting import Mounted, mount, needs_fuse

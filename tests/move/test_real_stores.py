@@ -21,7 +21,7 @@ from realize.move.mover import Mover
 from realize.move.outcome import MoveSettings
 from realize.store.destination import LocalDestination
 from realize.store.directory import LocalDirectory
-from realize.store.identity import ignore_lease_signals
+from realize.store.guard import ignore_lease_signals
 from realize.store.interface import Source
 from tests.support.moving import Recorder
 from tests.support.threads import QueueReactor

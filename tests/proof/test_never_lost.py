@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 )
 
 from realize.errors import RealizeError
-from realize.store.identity import ignore_lease_signals
+from realize.store.guard import ignore_lease_signals
 from tests.move.test_real_stores import Place
 from tests.proof.holding import content_of, digests, is_ours
 from tests.proof.test_switched import ANY_FAULT, SWITCHES

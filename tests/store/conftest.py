@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from realize.store.filesystem import TICK_NS
-from realize.store.identity import ignore_lease_signals
+from realize.store.guard import ignore_lease_signals
 from realize.store.removal import Remover
 from realize.store.root import Root
 from realize.store.source import LocalSource

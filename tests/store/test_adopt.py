@@ -126,7 +126,7 @@ KILL = "inject=renameat:error=EINTR:signal=KILL"
 SCRIPT = """
 import sys
 from pathlib import Path
-from realize.store.identity import ignore_lease_signals
+from realize.store.guard import ignore_lease_signals
 from realize.store.root import Root
 from realize.store.source import LocalSource
 from realize.store.work import WorkPool, WorkQueue

@@ -13,7 +13,7 @@ from realize.config import DirectorySettings
 from realize.errors import DirectoryGone, NameTaken, NoSuchFile, UnsafePath
 from realize.model import Offer, Prefix
 from realize.store.directory import LocalDirectory
-from realize.store.identity import Guard
+from realize.store.guard import Guard
 from tests.support.files import as_nobody, descriptors
 from tests.support.requirements import needs
 from tests.support.threads import InlineReactor, InlineThreads, QueueReactor, result_of

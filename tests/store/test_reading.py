@@ -26,7 +26,8 @@ from realize.errors import (
 )
 from realize.model import PREFIX_STEP, Digests, Extent, Failure, Prefix, Range
 from realize.store.filesystem import COARSE_NS, TICK_NS, FileSystem
-from realize.store.identity import Guard, differs_by_links
+from realize.store.guard import Guard
+from realize.store.identity import differs_by_links
 from realize.store.reading import MAX_MARKS, MAX_OPEN, Reader, _OpenFile
 from realize.store.root import Root
 from tests.support.changing import append, overwrite, replace, truncate

@@ -17,7 +17,7 @@ from realize.errors import DiskError, NotSettled, SourceChanged
 from realize.model import Removed
 from realize.store import hidden
 from realize.store.filesystem import FileSystem
-from realize.store.identity import Guard
+from realize.store.guard import Guard
 from realize.store.listing import Walk
 from realize.store.removal import Remover
 from realize.store.root import Root

@@ -9,7 +9,7 @@ import os
 from blake3 import blake3
 
 from realize.model import Failure, Removal, Removed
-from realize.store.identity import Guard
+from realize.store.guard import Guard
 from tests.support.files import identity_at, in_a_minute
 
 CONTENT = b"hello world"

@@ -1,5 +1,5 @@
 """
-Versions of files, and whether somebody writes to them.
+Versions of files, and the guard that opens only the right one, which nobody writes to.
 """
 
 from __future__ import annotations
@@ -26,17 +26,14 @@ from realize.errors import (
     SourceChanged,
     StillOpen,
 )
-from realize.store import identity as identity_module
+from realize.store import guard as guard_module
 from realize.store import writers
 from realize.store.filesystem import TICK_NS, FileSystem
+from realize.store.guard import MAPPED_AT_ONCE, Guard, TooFresh, ignore_lease_signals
 from realize.store.identity import (
-    MAPPED_AT_ONCE,
-    Guard,
-    TooFresh,
     differs_by_links,
     identity_now,
     identity_of,
-    ignore_lease_signals,
     matches,
     matches_moved,
     size_of,
@@ -274,7 +271,7 @@ def test_signal_of_a_broken_lease_is_ignored(tree):
     file.touch()
     script = (
         "import fcntl, os, sys\n"
-        "from realize.store.identity import ignore_lease_signals\n"
+        "from realize.store.guard import ignore_lease_signals\n"
         "if sys.argv[2] == 'yes': ignore_lease_signals()\n"
         "fd = os.open(sys.argv[1], os.O_RDONLY)\n"
         "fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)\n"
@@ -378,7 +375,7 @@ def foreign(public, monkeypatch):
     A file of another user, that everybody may read, and nobody has mapped: a process
     that has changed its user may not look at its own tables.
     """
-    monkeypatch.setattr(identity_module, "mapped_elsewhere", lambda fd, size: False)
+    monkeypatch.setattr(guard_module, "mapped_elsewhere", lambda fd, size: False)
     path = public / "file"
     path.write_bytes(b"hello world")
     path.chmod(0o644)
@@ -631,7 +628,7 @@ def test_large_files_are_looked_at_once(file, no_leases, monkeypatch):
     """
     looked = []
     monkeypatch.setattr(
-        identity_module, "mapped_elsewhere", lambda fd, size: looked.append(size)
+        guard_module, "mapped_elsewhere", lambda fd, size: looked.append(size)
     )
     guard = Guard(0, no_leases, lambda: 2**62, without_leases)
     os.truncate(file, MAPPED_AT_ONCE + 1)
@@ -646,8 +643,8 @@ def test_mappings_that_do_not_show(file, no_leases, monkeypatch, age, settled):
     """
     Then a file has to have been left alone for as long as pages stay dirty.
     """
-    monkeypatch.setattr(identity_module, "mapped_elsewhere", lambda fd, size: None)
-    monkeypatch.setattr(identity_module, "writeback_ns", lambda: 40 * SECOND)
+    monkeypatch.setattr(guard_module, "mapped_elsewhere", lambda fd, size: None)
+    monkeypatch.setattr(guard_module, "writeback_ns", lambda: 40 * SECOND)
     born = file.stat().st_ctime_ns
     guard = Guard(30 * SECOND, no_leases, lambda: born + age * SECOND, without_leases)
     if settled:
