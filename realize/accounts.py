@@ -90,6 +90,10 @@ class _Share:
     sessions: dict[str, _Share] = field(factory=dict)
 
 
+#: The share of who holds nothing.
+_NOTHING: Final = _Share()
+
+
 @define(eq=False)
 class Resource:
     """
@@ -166,13 +170,15 @@ class Resource:
         left = self.total - self._held
         if self.lent and not self._others_ask(account):
             return left
-        peer = self._peers.get(account.peer, _Share())
-        session = peer.sessions.get(account.session, _Share())
+        peer = self._peers.get(account.peer, _NOTHING)
+        session = peer.sessions.get(account.session, _NOTHING)
         of_peer = (left + peer.held) * self.part // (self.part + 1)
         share = (of_peer - peer.held + session.held) * PART // (PART + 1)
         return min(max(share, self.least) - session.held, left)
 
     def _others_ask(self, account: Account) -> bool:
+        if not self._asked:
+            return False
         now = self.seconds()
         late = [who for who, when in self._asked.items() if now - when > ASKING]
         for who in late:
@@ -191,8 +197,14 @@ class Resource:
             self._change(account, -min(count, account.held))
 
     def _change(self, account: Account, count: int) -> None:
-        peer = self._peers.setdefault(account.peer, _Share())
-        session = peer.sessions.setdefault(account.session, _Share())
+        if not count:
+            return
+        peer = self._peers.get(account.peer)
+        if peer is None:
+            peer = self._peers[account.peer] = _Share()
+        session = peer.sessions.get(account.session)
+        if session is None:
+            session = peer.sessions[account.session] = _Share()
         self._held += count
         peer.held += count
         session.held += count
@@ -265,11 +277,12 @@ class Account:
         """
         return self.resource._take(self, count)
 
-    def take(self, what: str, count: int = 1) -> None:
+    def take(self, what: str | Callable[[], str], count: int = 1) -> None:
         """
         Hold *count* more.
 
-        :param what: for whom, as messages begin; a path, for one.
+        :param what: for whom, as messages begin; a path, for one.  A function makes it
+            only when it is needed.
         :raises OverShare: that would be more than a fair share, for now.
         """
         if self.try_take(count):
@@ -279,6 +292,7 @@ class Account:
             return
         self.resource._refuse(self)
         missing = self.resource.what
+        what = what if isinstance(what, str) else what()
         raise OverShare(f"{what}: has to wait for {missing}, which others hold")
 
     def give(self, count: int = 1) -> None:

@@ -230,10 +230,13 @@ class Commits:
         for directory, entries in _by_directory(written).items():
             try:
                 with self._root.directory(directory) as fd:
-                    if self._root.filesystem(fd).cached:
+                    known = self._root.filesystem(fd)
+                    if known.cached:
                         self._each(entries, self._close_written, "write")
-                    shown = self._shown(fd)
-                    naming = Naming(fd, self._replace, self._replaced, shown)
+                    shown = Shown(fd) if known.folds else None
+                    naming = Naming(
+                        fd, self._replace, self._replaced, shown, known.inodes
+                    )
                     self._each(entries, partial(self._rename_one, naming), "rename")
                     if shown is not None:
                         shown.forget()

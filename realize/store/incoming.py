@@ -111,7 +111,7 @@ class IncomingFiles:
         ledger: SpaceLedger,
         free: Callable[[], int],
         max_open: int,
-        hold: Callable[[str], Account],
+        hold: Callable[[bytes], Account],
         memory: Account,
         seconds: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -148,7 +148,7 @@ class IncomingFiles:
         """
         with self._lock:
             if self._files.pop(file.path, None) is None:
-                self._memory.take(printable(file.path), file.weight)
+                self._memory.take(lambda: printable(file.path), file.weight)
             self._files[file.path] = file
             file.used = self._seconds()
             if len(self._files) > MAX_OFFERED:
@@ -211,7 +211,7 @@ class IncomingFiles:
                     f"{printable(file.path)}: {self._max_open} files are under "
                     "construction already"
                 )
-            account = self._hold(printable(file.path))
+            account = self._hold(file.path)
             self._open[file.path] = file
         try:
             file.partial = opening()

@@ -48,19 +48,25 @@ class Found:
     certain: bool
 
 
-def find(directory: int, name: bytes, fd: int) -> Found | None:
+def find(
+    directory: int, name: bytes, fd: int, known: os.stat_result | None = None
+) -> Found | None:
     """
     Whether a name leads to the file that is open; None if not.
 
     Where inode numbers do not stay those of their files, another one says nothing.
 
     :param directory: descriptor.
+    :param known: status of the file, if its inode number has stayed since; it is asked
+        for anew if the name seems to lead elsewhere.
     :raises OSError: it could not be looked at.
     """
     try:
         named = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
         return None
+    if known is not None and os.path.samestat(named, known):
+        return Found(named, certain=True)
     try:
         status = os.fstat(fd)
     except OSError as error:
@@ -129,12 +135,14 @@ class Naming:
     :ivar replace: whether present files may give way.
     :ivar replaced: takes the large ones that did.
     :ivar shown: what the directory shows, where two names may be one.
+    :ivar inodes: whether an inode number stays that of its file.
     """
 
     directory: int
     replace: bool
     replaced: Replaced
     shown: Shown | None = None
+    inodes: bool = False
 
     def give(
         self, fd: int, partial: bytes, name: bytes, path: bytes
@@ -152,7 +160,8 @@ class Naming:
         :raises NameRefused: the file system does not take such a name.
         :raises OSError: it could not be renamed.
         """
-        if find(self.directory, partial, fd) is None:
+        before = find(self.directory, partial, fd)
+        if before is None:
             raise NoSuchFile(
                 f"{printable(path)}: somebody took its partial away; not finished"
             )
@@ -160,7 +169,8 @@ class Naming:
             how = self._rename(fd, partial, name, path)
         except OSError as error:
             raise refused(error, path, name) or error from None
-        found = find(self.directory, name, fd)
+        known = before.status if self.inodes and before.certain else None
+        found = find(self.directory, name, fd, known)
         if found is None:
             self._undo(partial, name)
             raise NoSuchFile(

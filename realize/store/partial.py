@@ -330,7 +330,7 @@ def _open_locked(directory: int, name: bytes, *, empty: bool) -> int:
         try:
             _lock(fd)
             status = os.fstat(fd)
-            if find(directory, name, fd) is None:
+            if find(directory, name, fd, status) is None:
                 # Somebody finished it between our open and our lock.
                 os.close(fd)
                 continue

@@ -288,18 +288,18 @@ class Root:
         """
         return os.fstat(self._base).st_dev
 
-    def hold(self, what: str) -> Account:
+    def hold(self, path: bytes) -> Account:
         """
         Take a descriptor for something that stays open.
 
-        :param what: for messages; a path, for one.
+        :param path: of that, for messages.
         :returns: the account that gets it back.
         :raises OverShare: none can be had now.
         """
         while not self.descriptors.try_take():
             # What is only kept in case it is needed again gives way.
             if not self._kept.let_go_one():
-                self.descriptors.take(what)
+                self.descriptors.take(printable(path))
                 break
         return self.descriptors
 

@@ -76,7 +76,7 @@ class SpaceLedger:
         """
         self.check(nbytes, free)
         self.account.resource.total = free - self._min_free
-        self.account.take(f"needs {format_size(nbytes)}", nbytes)
+        self.account.take(lambda: f"needs {format_size(nbytes)}", nbytes)
 
     def release(self, nbytes: int) -> None:
         """

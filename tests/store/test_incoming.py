@@ -20,7 +20,7 @@ from realize.store.partial import Partial
 from realize.store.space import SpaceLedger
 
 
-def without_limit(_what: str) -> Account:
+def without_limit(_path: bytes) -> Account:
     """
     Takes a descriptor of which there are enough.
     """
