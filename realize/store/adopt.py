@@ -226,6 +226,7 @@ class Adoption:
         if found is None or not found.certain:
             # Somebody was quicker, and it is another file that we moved.
             put_back(new, name, old)
+            self._guard.put_back(fd, file.identity)
             raise self._another(file, entry, new)
 
     def _take_without_renameat2(
@@ -294,7 +295,12 @@ class Adoption:
                 if error.errno != errno.EXDEV:
                     raise undo(hidden.fd, name, old, file.path, error) from None
                 put_back(hidden.fd, name, old)
+                self._guard.put_back(fd, file.identity)
                 raise
+            except OtherFileSystem as error:
+                undone = undo(hidden.fd, name, old, file.path, error)
+                self._guard.put_back(fd, file.identity)
+                raise undone from None
             except PeerError as error:
                 raise undo(hidden.fd, name, old, file.path, error) from None
         finally:

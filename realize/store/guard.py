@@ -17,7 +17,9 @@ import os
 import signal
 import stat
 import time
+from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from realize.digest import is_sparse, new_hasher
@@ -25,7 +27,14 @@ from realize.errors import NotSettled, PeerError, SourceChanged, StillOpen
 from realize.model import last_change
 from realize.paths import printable
 from realize.store.filesystem import FileSystem
-from realize.store.identity import differs_by_links, identity_now, matches, size_of
+from realize.store.identity import (
+    changed_of,
+    differs_by_links,
+    identity_now,
+    matches,
+    matches_moved,
+    size_of,
+)
 from realize.store.mapped import mapped_elsewhere, writeback_ns
 from realize.store.root import disk_error
 from realize.store.sparse import digest_file
@@ -35,6 +44,9 @@ from realize.units import format_duration
 
 #: Largest file, in bytes, of which it is looked before it is read whether it is mapped.
 MAPPED_AT_ONCE: Final = 16 * 1024 * 1024
+
+#: Files of which it is remembered that they were renamed there and back.
+_MAX_RENAMED: Final = 16384
 
 _OPEN_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -103,6 +115,8 @@ class Guard:
         self._now_ns = now_ns
         self._filesystem_of = filesystem_of
         self._writers = Writers()
+        #: By identity, the one that a file has since it was renamed there and back.
+        self._renamed: OrderedDict[bytes, bytes] = OrderedDict()
 
     def open(
         self,
@@ -235,7 +249,8 @@ class Guard:
     ) -> tuple[int, bool, os.stat_result, bool]:
         """
         :returns: the descriptor, whether there is a lease, the status, and whether it
-            is that of *identity*; else other links of it have changed.
+            is that of *identity*; else other links of it have changed, or it was put
+            back.
         """
         try:
             fd = os.open(name, _OPEN_FILE, dir_fd=directory)
@@ -252,13 +267,31 @@ class Guard:
             same = self._check_version(status, path, identity)
             if not leased:
                 now = self._now(known, clock)
-                self._check_unused(fd, status, path, settled, removing, now)
+                self._check_unused(fd, status, path, identity, settled, removing, now)
             if not fresh:
                 self._check_fresh(status, known)
         except BaseException:
             os.close(fd)
             raise
         return fd, leased, status, same
+
+    def put_back(self, fd: int, identity: bytes) -> None:
+        """
+        A file of this version was renamed by us, and is under its name again.
+
+        That has moved its change time, and nothing else: it is the same version still,
+        and as settled as it was.
+
+        :param fd: of the file.
+        """
+        with suppress(OSError):
+            # A link may have been in between, and may be remembered.
+            refresh_attributes(fd)
+            status = os.fstat(fd)
+            if matches_moved(status, identity):
+                self._renamed[identity] = identity_now(status, identity)
+        if len(self._renamed) > _MAX_RENAMED:
+            self._renamed.popitem(last=False)
 
     def is_unbroken(self, fd: int) -> bool:
         """
@@ -302,14 +335,19 @@ class Guard:
         self, status: os.stat_result, path: bytes, identity: bytes
     ) -> bool:
         """
-        :returns: False if it is another because other links of it have changed.
+        :returns: False if it is another because other links of it have changed, or it
+            was put back.
         """
         if matches(status, identity):
             return True
         size_of(identity)
-        if differs_by_links(status, identity):
+        if differs_by_links(status, identity) or self._was_put_back(status, identity):
             return False
         raise self._changed(path)
+
+    def _was_put_back(self, status: os.stat_result, identity: bytes) -> bool:
+        renamed = self._renamed.get(identity)
+        return renamed is not None and matches(status, renamed)
 
     def _shows_changes(self, fd: int, status: os.stat_result) -> bool:
         """
@@ -352,6 +390,7 @@ class Guard:
         fd: int,
         status: os.stat_result,
         path: bytes,
+        identity: bytes,
         settled: bool,
         removing: bool,
         now: int,
@@ -371,7 +410,12 @@ class Guard:
             raise StillOpen(f"{printable(path)}: open for writing")
         if self.settle_ns and not settled:
             unseen_ns = writeback_ns() if mapped is None else 0
-            self._check_settled(status, path, max(self.settle_ns, unseen_ns), now)
+            settle_ns = max(self.settle_ns, unseen_ns)
+            changed_ns = status.st_ctime_ns
+            if self._was_put_back(status, identity):
+                changed_ns = changed_of(identity)
+            age = now - last_change(status.st_mtime_ns, changed_ns, now)
+            self._check_age(age, path, settle_ns)
 
     def _now(self, known: FileSystem, clock: int | None) -> int:
         """
@@ -381,12 +425,6 @@ class Guard:
         if clock is None or known.leases:
             return now
         return min(now, os.fstat(clock).st_mtime_ns)
-
-    def _check_settled(
-        self, status: os.stat_result, path: bytes, settle_ns: int, now: int
-    ) -> None:
-        age = now - last_change(status.st_mtime_ns, status.st_ctime_ns, now)
-        self._check_age(age, path, settle_ns)
 
     @staticmethod
     def _check_age(age: int, path: bytes, settle_ns: int) -> None:

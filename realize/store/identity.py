@@ -18,6 +18,7 @@ from realize.errors import BadRequest
 #: years beyond 2262 need more.
 _IDENTITY: Final = struct.Struct("<QQQQQI")
 _SIZE: Final = struct.Struct("<16xQ20x")
+_CHANGED: Final = struct.Struct("<32xQ4x")
 _LINKS: Final = struct.Struct("<40xI")
 _64_BITS: Final = 2**64 - 1
 
@@ -96,6 +97,14 @@ def differs_by_links(status: os.stat_result, identity: bytes) -> bool:
         and matches_moved(status, identity)
         and status.st_nlink <= links_of(identity) != 1
     )
+
+
+def changed_of(identity: bytes) -> int:
+    """
+    Change time, in nanoseconds since 1970, of the file that *identity* was taken of.
+    """
+    changed_ns: int = _CHANGED.unpack(identity)[0]
+    return changed_ns
 
 
 def links_of(identity: bytes) -> int:

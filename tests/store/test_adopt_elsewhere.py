@@ -5,13 +5,14 @@ Moving files inside file systems that lack something of an ordinary one.
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 from attrs import define
 
-from realize.model import Failure, Finished
+from realize.model import Failure, Finished, Range
 from realize.store.root import Root
 from realize.store.source import LocalSource
 from realize.store.work import WorkPool, WorkQueue
@@ -194,3 +195,38 @@ def test_age_where_no_lease_tells(tmp_path, pool, kind, age, code):
         results = ends.adopt(settle_ns=settle_ns)
         assert results is not None
         assert codes(results) == [code]
+
+
+@needs(root=True)
+def test_put_back_and_copied(tmp_path, pool):
+    """
+    Two mounts of one file system look as if a rename would do.  Where a name is taken
+    the file is hidden before that turns out; it can be read then as the version that
+    was listed.
+    """
+    ends = Ends(tmp_path, pool)
+    ends.plant({"old/x": b"content", "new/x": b"present"})
+    source = LocalSource(
+        Root.open(ends.old, name="old"),
+        WorkQueue(pool),
+        settle_ns=0,
+        name="old",
+        recorder=new_recorder("old"),
+        now_ns=in_a_minute,
+    )
+    mount_it = ["mount", "--bind", ends.new, ends.new]
+    subprocess.run(mount_it, check=True, capture_output=True)
+    try:
+        putting = Putting(ends.new)
+        page = result_of(source.list(0))
+        assert result_of(putting.store.adopt(source, page.files, [])) is None
+        putting.close()
+        assert contents(ends.old) == {"x": b"content"}
+        [file] = page.files
+        wanted = Range(file.path, file.identity, 0, file.size)
+        [extent], data = result_of(source.read([wanted]))
+        assert not isinstance(extent, Failure)
+        assert data == b"content"
+    finally:
+        result_of(source.close())
+        subprocess.run(["umount", ends.new], check=True, capture_output=True)

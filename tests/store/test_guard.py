@@ -420,6 +420,46 @@ def test_settled_by_which_clock(foreign, no_leases, links, mtime):
 
 
 @needs(root=True)
+@pytest.mark.parametrize("told", [False, True])
+@pytest.mark.parametrize("edited", ["", "append", "overwrite_and_hide", "link"])
+def test_put_back(foreign, no_leases, told, edited):
+    """
+    A file that we have renamed there and back is the version that it was, and as old:
+    else it would never be moved by another way.  Nobody else's change is taken for
+    that.
+    """
+    born = foreign.stat().st_ctime_ns
+    guard = Guard(30 * SECOND, no_leases, lambda: born + 31 * SECOND)
+    identity = identity_at(foreign)
+    foreign.rename(foreign.with_name("elsewhere"))
+    foreign.with_name("elsewhere").rename(foreign)
+    if told:
+        with foreign.open() as file:
+            guard.put_back(file.fileno(), identity)
+    if edited:
+        changed(foreign)[edited]()
+    with as_nobody():
+        if told and not edited:
+            assert opening(guard, foreign, identity) == b"hello world"
+        else:
+            with pytest.raises(SourceChanged):
+                opening(guard, foreign, identity)
+
+
+@needs(root=True)
+def test_put_back_too_soon(foreign, no_leases):
+    """
+    It is not older than it was either.
+    """
+    identity = identity_at(foreign)
+    guard = Guard(3600 * SECOND, no_leases)
+    with foreign.open() as file:
+        guard.put_back(file.fileno(), identity)
+    with as_nobody(), pytest.raises(NotSettled):
+        opening(guard, foreign, identity)
+
+
+@needs(root=True)
 def test_nothing_to_wait_for(foreign, no_leases):
     """
     With no time to settle a file is taken, though a clock be behind that of its times.
