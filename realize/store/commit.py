@@ -15,10 +15,12 @@ file or directory is refused for the rest of the run.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import zip_longest
 from typing import Final, TypeVar
 
 from attrs import define, field
@@ -39,7 +41,7 @@ from realize.store.partial import Partial
 from realize.store.present import proven
 from realize.store.replaced import Replaced
 from realize.store.root import Root
-from realize.store.spelling import Shown
+from realize.store.spelling import Shown, folded
 from realize.store.syscalls import UNSUPPORTED, flush, start_writeback
 from realize.store.together import WORTHWHILE, sync_together
 
@@ -130,6 +132,8 @@ class Commits:
         #: Directories whose parents are durable.
         self._anchored: set[bytes] = set()
         self._root_anchored = False
+        #: Held where two names may be one, from a rename until it was looked at.
+        self._respelling = threading.Lock()
         #: Files and directories that could not be made durable.
         self._unsafe: set[bytes] = set()
 
@@ -237,14 +241,34 @@ class Commits:
                     naming = Naming(
                         fd, self._replace, self._replaced, shown, known.inodes
                     )
-                    self._each(entries, partial(self._rename_one, naming), "rename")
-                    if shown is not None:
-                        shown.forget()
-                        check = partial(self._check_spelling, naming)
-                        self._each(entries, check, "list its directory")
+                    if shown is None:
+                        self._give(naming, entries)
+                    else:
+                        with self._respelling:
+                            self._give_one_by_one(naming, shown, entries)
             except PeerError as error:
                 for entry in entries:
                     entry.error = error
+
+    def _give(self, naming: Naming, entries: Iterable[WrittenEntry]) -> None:
+        self._each(entries, partial(self._rename_one, naming), "rename")
+
+    def _give_one_by_one(
+        self, naming: Naming, shown: Shown, entries: Iterable[WrittenEntry]
+    ) -> None:
+        """
+        Of names that may be one, give none before it is known how the directory shows
+        the last: what is stored as another name would give way to the file of that.
+        """
+        alike: dict[str, list[WrittenEntry]] = {}
+        for entry in entries:
+            alike.setdefault(folded(entry.name), []).append(entry)
+        for each in zip_longest(*alike.values()):
+            batch = [entry for entry in each if entry is not None]
+            self._give(naming, batch)
+            shown.forget()
+            check = partial(self._check_spelling, naming)
+            self._each(batch, check, "list its directory")
 
     def _close_written(self, entry: WrittenEntry) -> None:
         """

@@ -214,7 +214,10 @@ class Naming:
         The file that has the name, spelt in just this way; None if the name is free.
         """
         present = look(self.directory, name)
-        if present is not None and self.shown is not None:
+        if self.shown is None:
+            return present
+        # That there is no such name may be remembered from before there was.
+        if present is not None or self.shown.alike(name) is not None:
             self.shown.check(name, path)
         return present
 

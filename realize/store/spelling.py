@@ -41,6 +41,7 @@ class Shown:
 
     directory: int
     _names: frozenset[bytes] | None = None
+    _by_fold: dict[str, bytes] | None = None
 
     def has(self, name: bytes) -> bool:
         """
@@ -52,6 +53,23 @@ class Shown:
             self._list()
         return self._names is not None and name in self._names
 
+    def alike(self, name: bytes) -> bytes | None:
+        """
+        Another name that the directory shows, or has shown since :meth:`forget`, and
+        that may be the same to it; None if it shows the name itself, or nothing like
+        it.
+
+        :raises OSError: it cannot be listed.
+        """
+        if self._names is None:
+            self._list()
+        names = self._names or frozenset()
+        if name in names:
+            return None
+        if self._by_fold is None:
+            self._by_fold = {folded(each): each for each in names}
+        return self._by_fold.get(folded(name))
+
     def check(self, name: bytes, path: bytes) -> None:
         """
         Make sure of it, of a name that leads somewhere.
@@ -62,10 +80,10 @@ class Shown:
         """
         if self.has(name):
             return
-        others = [each for each in self._names or () if _folded(each) == _folded(name)]
-        if others:
+        other = self.alike(name)
+        if other is not None:
             raise NameTaken(
-                f"{printable(path)}: this file system takes {printable(others[0])} and"
+                f"{printable(path)}: this file system takes {printable(other)} and"
                 f" {printable(name)} for one name"
             )
         raise NameTaken(
@@ -77,15 +95,24 @@ class Shown:
         """
         Names were changed: list it again when it is asked for one.
         """
-        self._names = None
+        self._names = self._by_fold = None
 
     def _list(self) -> None:
+        self._by_fold = None
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
         fd = os.open(b".", flags, dir_fd=self.directory)
         try:
             self._names = frozenset(map(os.fsencode, os.listdir(fd)))
         finally:
             os.close(fd)
+
+
+def folded(name: bytes) -> str:
+    """
+    The same for all names that some file system takes for one.
+    """
+    text = unicodedata.normalize("NFKC", name.decode("utf-8", "surrogateescape"))
+    return unicodedata.normalize("NFKC", text.casefold()).rstrip(". ")
 
 
 def refused(error: OSError, path: bytes, name: bytes) -> PeerError | None:
@@ -123,14 +150,6 @@ def _why_refused(name: bytes) -> str:
         if not character.isascii():
             return f'character {number}, "{printable(character)}", it seems'
     return "some of its characters"
-
-
-def _folded(name: bytes) -> str:
-    """
-    The same for all names that some file system takes for one.
-    """
-    text = unicodedata.normalize("NFKC", name.decode("utf-8", "surrogateescape"))
-    return unicodedata.normalize("NFKC", text.casefold()).rstrip(". ")
 
 
 def _ending(name: bytes) -> str:

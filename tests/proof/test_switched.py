@@ -111,10 +111,6 @@ NAMING: Final = frozenset(
 )
 
 
-#: Where the program does not hold yet.
-NOT_YET: Final = frozenset({"lowers", "NFC", "NFD"})
-
-
 def alone() -> Iterator[ParameterSet]:
     """
     Each switch in each role; in one of them in CI.
@@ -126,7 +122,7 @@ def alone() -> Iterator[ParameterSet]:
                 name,
                 role,
                 id=f"{name}-{role}",
-                marks=[] if soon and name not in NOT_YET else [pytest.mark.nightly],
+                marks=[] if soon else [pytest.mark.nightly],
             )
 
 

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -241,6 +242,55 @@ class TestFolding:
         putting = Putting(folding)
         held = putting.offer(Offer(b"readme", 3), Offer(b"README", 3))
         assert [each.partial for each in held] == [0, 3]
+        putting.close()
+
+
+@needs_fuse
+@pytest.mark.parametrize(
+    ("switches", "kept", "changed"),
+    [
+        (Switches(lowers=True), "readme", "README"),
+        (Switches(normalises="NFC"), "caf\u00e9", "cafe\u0301"),
+        (Switches(normalises="NFD"), "cafe\u0301", "caf\u00e9"),
+        (Switches(strips=True), "dot", "dot."),
+    ],
+)
+@pytest.mark.parametrize("noreplace", ["done", "refused"])
+@pytest.mark.parametrize("first", ["kept", "changed"])
+def test_changed_into_another_of_the_batch(
+    mounted_with, switches, kept, changed, noreplace, first
+):
+    """
+    That one arrives, and stays; the other is told of, in each run.
+    """
+    path = mounted_with(evolve(switches, noreplace=noreplace))
+    files = {kept.encode(): b"kept", changed.encode(): b"changed"}
+    if first == "changed":
+        files = dict(reversed(files.items()))
+    putting = Putting(path)
+    results = dict(zip(files, codes(putting.put(files)), strict=True))
+    assert results == {kept.encode(): "Finished", changed.encode(): "NAME_TAKEN"}
+    assert names(path) == {kept}
+    assert (path / kept).read_bytes() == b"kept"
+    putting.close()
+    putting = Putting(path)
+    assert codes(putting.offer(Offer(changed.encode(), 7))) == ["NAME_TAKEN"]
+    putting.close()
+
+
+@needs_fuse
+def test_a_name_that_seems_free(tmp_path):
+    """
+    Because that is remembered; a file of another spelling does not give way to it.
+    """
+    switches = Switches(folds=True, cache_s=20, noreplace="refused")
+    with mount(tmp_path / "fs", switches) as there:
+        putting = Putting(there.root)
+        putting.send({b"readme": b"two"})
+        assert not (there.root / "readme").exists()
+        (there.below / "README").write_bytes(b"one")
+        assert codes(putting.finish(finish_of(b"readme", b"two"))) == ["NAME_TAKEN"]
+        assert (there.below / "README").read_bytes() == b"one"
         putting.close()
 
 
