@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 import click
-from attrs import evolve, frozen
+from attrs import Factory, evolve, frozen
 
 from realize.cli.answering import answered
 from realize.cli.endpoints import LocalPlace, PeerPlace, is_remote
@@ -35,7 +35,7 @@ from realize.cli.outputs import (
     StreamOutput,
 )
 from realize.cli.selection_options import SelectingCommand, selecting
-from realize.cli.ssh_options import SshOptions, by_ssh
+from realize.cli.ssh_options import SshOptions, by_ssh, start_early
 from realize.cli.terminal import Stream
 from realize.cli.throttle_options import ThrottleChoice, throttled
 from realize.config import Config
@@ -44,11 +44,12 @@ from realize.inputs import open_input
 from realize.move.names import NameList
 from realize.move.outcome import MoveSettings
 from realize.move.selection import Selection
-from realize.net.ssh_command import SshChoice
+from realize.net.ssh_command import SshChoice, SshHost
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
+    from realize.net.ssh_start import StartedSsh
     from realize.wire.compression import Mode
 
 #: What ``--output`` takes.
@@ -239,6 +240,12 @@ def command(
     log.told = frozenset() if output == "log" else TOLD
     log.stream = stream = LogStream(Stream(sys.stderr))
 
+    # The next ones are started when their turn comes.
+    first = legs[0]
+    asked = evolve(
+        asked, started=start_early(asked.ssh, first.source, first.destination)
+    )
+
     async def run(reactor: Any) -> int:
         return await _move_all(reactor, legs, asked, stream)
 
@@ -253,6 +260,7 @@ class Asked:
 
     :ivar key: file of this host's private key; None if no peer is needed.
     :ivar settle: seconds, as given; None for the default.
+    :ivar started: what runs already for the first move.
     :ivar max_duration: seconds for all moves together.
     """
 
@@ -267,6 +275,7 @@ class Asked:
     throttle: ThrottleChoice
     hook: HookChoice
     ssh: SshChoice
+    started: Mapping[SshHost, StartedSsh] = Factory(dict)
 
 
 def _listed(legs: Sequence[Leg], files_from: str, null: bool) -> Leg:
@@ -312,6 +321,7 @@ async def _move_all(
         if left <= 0:
             return Exit.TIME_UP
         status = await _move(reactor, leg, evolve(asked, max_duration=left), stream)
+        asked = evolve(asked, started={})
         worst = worse(worst, status)
         if status in (Exit.INTERRUPTED, Exit.TIME_UP):
             break
@@ -352,6 +362,7 @@ async def _move(reactor: Any, leg: Leg, asked: Asked, stream: LogStream) -> Exit
             asked.compress,
             metering.compressed if metering else None,
             asked.ssh,
+            asked.started,
         )
         receipts = begin_receipts(
             None if settings.dry_run else asked.audit_log,

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -24,7 +24,7 @@ from realize.cli.listening import Silence
 from realize.cli.report import Ends
 from realize.config import DirectorySettings
 from realize.errors import ConfigError, PeerError
-from realize.net.ssh_command import SshChoice
+from realize.net.ssh_command import SshChoice, SshHost
 from realize.observe.recorder import Party, Records, session_name
 from realize.paths import printable
 from realize.peers import Address
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from realize.cli.throttling import Throttling
+    from realize.net.ssh_start import StartedSsh
     from realize.net.throttled import Shared
     from realize.observe.metrics import CommandMetrics, CompressionMetrics
     from realize.wire.compression import Compression, Mode
@@ -58,6 +59,7 @@ class Opener:
     :param compress: whether content is compressed on its way to or from peers.
     :param compressed: where that is counted; by default, nowhere.
     :param ssh: how hosts are reached that are no peers.
+    :param started: what runs already and is used first, by host.
     :raises ConfigError: the key can't be read.
     """
 
@@ -73,8 +75,10 @@ class Opener:
         compress: Mode = "auto",
         compressed: CompressionMetrics | None = None,
         ssh: SshChoice | None = None,
+        started: Mapping[SshHost, StartedSsh] | None = None,
     ) -> None:
         self._ssh = ssh or SshChoice()
+        self._started = dict(started or {})
         self._throttling = throttling
         self._compress: Mode = compress
         self._compressed = compressed
@@ -270,6 +274,7 @@ class Opener:
             metrics=self._metrics,
             limits=self._limits(place),
             compression=self._shared_compression(),
+            started=self._started.pop(place.host, None),
         )
         stack.push_async_callback(process.stop)
         return connection

@@ -6,13 +6,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 from attrs import frozen
 
+from realize.cli.endpoints import Place, SshPlace
 from realize.config import Config
-from realize.net.ssh_command import REMOTE_REALIZE, SshChoice
+from realize.errors import PeerRefused
+from realize.net.ssh_command import REMOTE_REALIZE, SshChoice, SshHost
+
+if TYPE_CHECKING:
+    from realize.net.ssh_start import StartedSsh
 
 R = TypeVar("R")
 
@@ -35,6 +41,22 @@ class SshOptions:
         :raises ConfigError: it is not to be understood.
         """
         return SshChoice.parse(self.command or config.ssh or "ssh", self.remote)
+
+
+def start_early(choice: SshChoice, *places: Place) -> dict[SshHost, StartedSsh]:
+    """
+    Have ssh log in while this program imports what it needs.
+
+    What cannot be started is left out: it will be said when it is needed.
+    """
+    started: dict[SshHost, StartedSsh] = {}
+    for place in places:
+        if isinstance(place, SshPlace) and place.host not in started:
+            from realize.net.ssh_start import start_ssh
+
+            with suppress(PeerRefused):
+                started[place.host] = start_ssh(choice, place.host)
+    return started
 
 
 def by_ssh(function: Callable[..., R]) -> Callable[..., R]:

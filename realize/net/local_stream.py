@@ -18,10 +18,10 @@ from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import IProtocol
 from twisted.internet.tcp import Connection
 
+from realize.net.ssh_start import socket_pair
 from realize.net.throttled import BULK
 
-#: Bytes that a pipe of a session is made to hold, and that lie in a socket between two
-#: processes of this host.
+#: Bytes that a pipe of a session is made to hold.
 PIPE: Final = 1024 * 1024
 
 #: Seconds for which the last bytes are waited for when a stream ends.
@@ -60,17 +60,6 @@ def begin_stream(end: socket.socket, protocol: IProtocol, reactor: Any) -> None:
     protocol.makeConnection(cast(Any, stream))
     if not stream.disconnected:
         stream.startReading()
-
-
-def socket_pair() -> tuple[socket.socket, socket.socket]:
-    """
-    Two sockets, each what the other end of the other is.
-    """
-    pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    for each in pair:
-        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-            each.setsockopt(socket.SOL_SOCKET, option, PIPE)
-    return pair
 
 
 class StandardStream:

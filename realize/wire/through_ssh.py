@@ -9,12 +9,14 @@ from __future__ import annotations
 from typing import Any, Final
 
 from twisted.internet.protocol import Factory
+from twisted.internet.threads import deferToThreadPool
 
 from realize.errors import Incompatible, PeerGone, PeerRefused, RealizeError
 from realize.net.local_stream import begin_stream
 from realize.net.opening_line import MOST_BEFORE, Awaiting, OpenedFactory
 from realize.net.ssh_command import SshChoice, SshHost
-from realize.net.ssh_process import SshProcess, may_ask, prefers_ciphers
+from realize.net.ssh_process import SshProcess
+from realize.net.ssh_start import StartedSsh, start_ssh
 from realize.net.throttled import Shared, ThrottledFactory
 from realize.observe.metrics import CommandMetrics
 from realize.texts import cut, printable_line
@@ -75,12 +77,14 @@ async def connect(
     metrics: CommandMetrics | None = None,
     limits: Shared | None = None,
     compression: Compression | None = None,
+    started: StartedSsh | None = None,
 ) -> tuple[Connection, SshProcess]:
     """
     Start ``realize serve`` on a host and wait until it speaks.
 
     Parameters as of :func:`realize.wire.remote.connect`.
 
+    :param started: an ssh that runs already; by default, one is started.
     :returns: the connection, and the process to stop once that is closed.
     :raises PeerGone: it could not be reached; trying again later can help.
     :raises PeerRefused: it does not let us in, or there is no ``realize``; says what
@@ -88,11 +92,11 @@ async def connect(
     :raises Incompatible: it has another version of the protocol; says which end to
         update.
     """
-    asks = may_ask()
-    ciphers = await prefers_ciphers(choice, host, reactor)
-    process = SshProcess(
-        choice.command(host, asks=asks, ciphers=ciphers), reactor, asks
-    )
+    if started is None:
+        pool = reactor.getThreadPool()
+        started = await deferToThreadPool(reactor, pool, start_ssh, choice, host)
+    asks = started.asks
+    process = SshProcess(started, reactor)
     try:
         link = await _welcomed(
             reactor, process, choice, host, token, asks, metrics, limits, compression

@@ -248,7 +248,7 @@ def test_killed_in_the_middle(world: World, sshd: Sshd, victim: str) -> None:
     planted = snapshot(source)
     there = f"{HOST}:{target}"
     moving = world.begin(source, there, "--throttle=500K", env=sshd.env)
-    wait_until(lambda: list(target.iterdir()))
+    wait_until(lambda: list(target.glob(".*.realize-part")))
     if victim == "command":
         moving.kill()
     elif victim == "ssh":
@@ -288,7 +288,7 @@ def test_interrupted(world: World, sshd: Sshd) -> None:
         env=sshd.env,
         start_new_session=True,
     )
-    wait_until(lambda: list(target.iterdir()))
+    wait_until(lambda: list(target.glob(".*.realize-part")))
     os.killpg(moving.pid, signal.SIGINT)
     _out, err = moving.communicate(timeout=PATIENCE)
     assert moving.returncode in (0, 20), err
