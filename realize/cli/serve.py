@@ -54,6 +54,10 @@ def command(
     """
     from realize.cli.served import EVERYTHING, Grant
 
+    if os.isatty(0):
+        raise click.UsageError(
+            "this is what ssh starts: write realize SRC HOST:/PATH on the other host"
+        )
     if replace and not puts:
         raise click.UsageError("--replace says how files are put: give --put DIR too")
     for word in (*puts, *takes):
@@ -65,6 +69,7 @@ def command(
     grants = [
         Grant(
             os.fsencode(os.path.normpath(word)),
+            os.fsencode(os.path.realpath(word)),
             put=word in puts,
             replace=replace and word in puts,
             take=word in takes,

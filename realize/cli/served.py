@@ -46,9 +46,11 @@ class Grant:
     A directory and what may be done with it.
 
     :ivar path: absolute, as whoever granted it wrote it.
+    :ivar real: the same without symbolic links, if it has another name so.
     """
 
     path: bytes
+    real: bytes = b""
     take: bool = False
     put: bool = False
     replace: bool = False
@@ -167,7 +169,7 @@ class Served:
         covering = [
             (each, path[len(top) :].lstrip(b"/"))
             for each in self.grants
-            for top in {each.path, os.path.realpath(each.path)}
+            for top in {each.path, each.real or each.path}
             if path == top or path.startswith(top.rstrip(b"/") + b"/")
         ]
         for grant, below in sorted(covering, key=lambda found: len(found[1])):

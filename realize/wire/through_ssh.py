@@ -181,8 +181,9 @@ def trouble(
         )
     if status == _USAGE and b"realize" in err:
         return PeerRefused(
-            f"{host}: the realize there does not know 'serve' as this one does: update "
-            "it" + _quoted("it said", err)
+            f"{host}: the realize there does not take the words that it was started "
+            "with: update it, or mend the forced command of this key"
+            + _quoted("it said", err)
         )
     if out:
         return _printed(host, out)

@@ -64,7 +64,9 @@ def test_a_directory_may_be_asked_for_by_its_name_without_links(tmp_path: Path) 
     """
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
-    one = served(Grant(os.fsencode(tmp_path / "link"), put=True))
+    one = served(
+        Grant(os.fsencode(tmp_path / "link"), os.fsencode(tmp_path / "real"), put=True)
+    )
     for name in ("real", "link"):
         _grant, below = one.find(os.fsencode(tmp_path / name / "x"), "put")
         assert below == b"x"

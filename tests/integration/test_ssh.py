@@ -224,18 +224,125 @@ def test_a_forced_command_looks_at_nothing_that_is_asked(
     world: World, sshd: Sshd
 ) -> None:
     """
-    Nor does it run it.
+    Nor does it run it; there are neither subsystems nor forwardings.
     """
     (inbox,) = folders(world, "inbox")
     sshd.force("--put", str(inbox))
     mark = world.folder / "mark"
-    words = [*sshd.ssh.split(), HOST]
-    for asked in (f"touch {mark}", "realize serve", f"serve --take /; touch {mark}"):
+    words = sshd.ssh.split()
+    asked = [
+        f"touch {mark}",
+        f"serve --take /; touch {mark}",
+        f"realize serve --take / $(touch {mark})",
+        f"\n`touch {mark}`\n",
+        f"--take=/\n-x '\"&& touch {mark}",
+        f"\udcff; touch {mark}",
+    ]
+    for each in asked:
         said = subprocess.run(
-            [*words, asked], stdin=subprocess.DEVNULL, capture_output=True, check=False
+            [*words, "--", HOST, each],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
         )
-        assert said.stdout.startswith(b"\0realize-session\n") or not said.stdout
+        assert not said.stdout or said.stdout.startswith(b"\0realize-session\n")
+        assert said.returncode == 0
+    for flags in (["-s", "--", HOST, "sftp"], ["-W", f"127.0.0.1:{sshd.port}", HOST]):
+        said = subprocess.run(
+            [*words, *flags],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert b"SSH-2.0" not in said.stdout
     assert not mark.exists()
+    assert not list(inbox.iterdir())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "$(touch mark)",
+        "`touch mark`",
+        "; touch mark #",
+        "'\"; touch mark; '",
+        "--take=",
+        "-oProxyCommand=touch mark",
+        "new\nline; touch mark",
+        "~root",
+        "*",
+        "caf\udce9",
+    ],
+)
+def test_names_run_nothing(world: World, sshd: Sshd, name: str) -> None:
+    """
+    Of directories and files, here and there, whatever is in them.
+    """
+    source, target = folders(world, f"source/{name}", f"target/{name}")
+    (source / name).write_text("x")
+    world.realize(source, f"{HOST}:{target}", env=sshd.env)
+    assert set(snapshot(target)) == {os.fsencode(name)}
+    world.realize(f"{HOST}:{target}/{name}", source, env=sshd.env)
+    assert (source / name).read_text() == "x"
+    assert not list(world.folder.rglob("mark"))
+
+
+def test_hosts_that_are_options_or_commands(world: World, sshd: Sshd) -> None:
+    """
+    Are refused before ssh sees them.
+    """
+    (source,) = folders(world, "source")
+    (source / "x").write_text("x")
+    for host in ("-oProxyCommand=touch mark", "a;touch mark", "$(touch mark)", "a b"):
+        for word in (f"{host}:/tmp", f"ssh://{host}:22/tmp", f"-l@{host}:/tmp"):
+            if not word.startswith("-"):
+                world.realize(source, word, env=sshd.env, status=2)
+            world.realize("--", source, word, env=sshd.env, status=2)
+    assert not list(world.folder.rglob("mark"))
+
+
+def test_another_version(world: World, sshd: Sshd) -> None:
+    """
+    Which, on each side, and which to update.
+    """
+    source, target = folders(world, "source", "target")
+    (source / "x").write_text("x")
+    program = world.folder / "newer"
+    program.write_text(
+        f"#!{PROGRAMS / 'python'}\n"
+        "from realize.wire import commands\n"
+        "from realize.cli.main import main\n"
+        "commands.VERSION += 1\n"
+        "main()\n"
+    )
+    program.chmod(0o755)
+    there = f"{HOST}:{target}"
+    option = f"--remote-realize={program}"
+    said = world.realize(source, there, option, env=sshd.env, status=3)
+    assert "update realize here" in said.err
+    assert (source / "x").exists()
+
+
+def test_compressed_limited_and_counted(world: World, sshd: Sshd) -> None:
+    """
+    As with a daemon.
+    """
+    source, target = folders(world, "source", "target")
+    (source / "zeros and ones").write_bytes(b"01" * 2_000_000)
+    textfile = world.folder / "move.prom"
+    (said,) = world.realize(
+        source,
+        f"{HOST}:{target}",
+        "--compress=always",
+        "--throttle-up=1M",
+        "--output=json",
+        f"--metrics-textfile={textfile}",
+        env=sshd.env,
+    ).json[-1:]
+    assert said["event"] == "summary"
+    assert f'destination="ssh://{HOST}"' in textfile.read_text()
+    assert (target / "zeros and ones").stat().st_size == 4_000_000
 
 
 @pytest.mark.parametrize("victim", ["ssh", "sshd", "serve", "command"])

@@ -23,7 +23,7 @@ NAS = SshHost("nas", "me", 2222)
             b"",
             b"realize: no command 'serve'; a move needs both SRC and DST\n",
             False,
-            "does not know 'serve' as this one does: update it",
+            "update it, or mend the forced command of this key (it said: realize: no",
         ),
         (0, b"hello\x1b[2J\n\xff\n", b"", False, "hello\\x1b[2J \ufffd; what starts"),
         (255, b"y\n" * 32_768, b"", False, "this: y y y y"),
