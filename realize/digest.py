@@ -22,6 +22,7 @@ Which of the two a file has is for the source to choose, by what it takes on its
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from attrs import define, field
@@ -48,6 +49,10 @@ _ZEROS: Final = bytearray(BLOCK)
 _PLENTY: Final = memoryview(bytes(256 * 1024))
 
 
+def _on() -> None:
+    """Nothing holds up, or ends, what digests much."""
+
+
 class Hasher(Protocol):
     """
     What a digest of a file is made with, from its first byte to its last.
@@ -58,9 +63,11 @@ class Hasher(Protocol):
         Bytes that come next.
         """
 
-    def zeros(self, count: int) -> None:
+    def zeros(self, count: int, pause: Callable[[], object] = _on) -> None:
         """
         So many zeros that come next.
+
+        :param pause: called every few milliseconds; what it raises ends this.
         """
 
     def copy(self) -> Hasher:
@@ -88,11 +95,12 @@ class OrdinaryHasher:
         """
         self._hasher.update(data)
 
-    def zeros(self, count: int) -> None:
+    def zeros(self, count: int, pause: Callable[[], object] = _on) -> None:
         """
         See :class:`Hasher`.  Costs as much as bytes do.
         """
         while count > 0:
+            pause()
             part = _PLENTY[:count]
             self._hasher.update(part)
             count -= len(part)
@@ -155,7 +163,7 @@ class SparseHasher:
             at = end
         self._add(view[begin:])
 
-    def zeros(self, count: int) -> None:
+    def zeros(self, count: int, pause: Callable[[], object] = _on) -> None:
         """
         See :class:`Hasher`.
         """

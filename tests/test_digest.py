@@ -168,3 +168,18 @@ def test_no_digest(text):
     """
     with pytest.raises(ValueError, match=r".*"):
         parse_digest(text)
+
+
+@pytest.mark.parametrize("sparse", [True, False], ids=["sparse", "ordinary"])
+def test_zeros_without_end_can_be_ended(sparse):
+    """
+    What costs time can be ended, and pauses; what costs none has no need to.
+    """
+    hasher = new_hasher(sparse=sparse)
+    pauses = iter(range(10))
+    if sparse:
+        hasher.zeros(2**62, lambda: next(pauses))
+        assert next(pauses) == 0
+    else:
+        with pytest.raises(StopIteration):
+            hasher.zeros(2**62, lambda: next(pauses))

@@ -51,7 +51,7 @@ from realize.store.partial import Partial
 from realize.store.present import held, proven
 from realize.store.requests import affordable, check_paths, too_much
 from realize.store.root import Root
-from realize.store.signing import Signer, opening_present
+from realize.store.signing import Signer, opening_present, signed_bytes
 from realize.store.source import LocalSource
 from realize.store.space import SpaceLedger
 from realize.store.together import sync_together
@@ -129,7 +129,8 @@ class LocalDestination:
             self._guesses,
             work.pause,
         )
-        self._signer = Signer(opening_present(root), digests=False)
+        opening = opening_present(root)
+        self._signer = Signer(opening, digests=False, pause=work.pause)
         self._claims = Claims(root, self._commits)
         self._marks = Marks(root)
         self._offers = Offers(
@@ -238,7 +239,9 @@ class LocalDestination:
         """
         See :class:`~realize.store.interface.Destination`.
         """
-        return await self._work.run(signing_keys(wanted), self._sign, wanted)
+        return await self._work.run_sized(
+            signed_bytes(wanted), signing_keys(wanted), self._sign, wanted
+        )
 
     async def reuse(
         self, patch: Patch, payload: bytes | memoryview
@@ -261,7 +264,8 @@ class LocalDestination:
         """
         See :class:`~realize.store.interface.Destination`.
         """
-        return await self._work.run(_paths(claims), self._confirm, claims)
+        nbytes = sum(claim.size for claim in claims)
+        return await self._work.run_sized(nbytes, _paths(claims), self._confirm, claims)
 
     async def adopt(
         self, source: Source, files: Sequence[File], directories: Sequence[Directory]

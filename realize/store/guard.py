@@ -76,6 +76,10 @@ def ignore_lease_signals() -> None:
     signal.signal(signal.SIGIO, signal.SIG_IGN)
 
 
+def _go_on() -> None:
+    """Nothing ends, or holds up, what takes long."""
+
+
 class TooFresh(Exception):
     """
     The file changed so recently that another change might not be noticed.
@@ -101,6 +105,8 @@ class Guard:
     :param no_leases: called, with the reason, for each file without one; in a thread.
     :param now_ns: the time, in nanoseconds since 1970.
     :param filesystem_of: as :meth:`realize.store.root.Root.filesystem_of`.
+    :param pause: called every few milliseconds of what may take long; what it raises
+        ends that.
     """
 
     def __init__(
@@ -109,7 +115,9 @@ class Guard:
         no_leases: Callable[[str], object],
         now_ns: Callable[[], int] = time.time_ns,
         filesystem_of: Callable[[int, int], FileSystem] = _look,
+        pause: Callable[[], object] = _go_on,
     ) -> None:
+        self._pause = pause
         self.settle_ns = settle_ns
         self._no_leases = no_leases
         self._now_ns = now_ns
@@ -230,7 +238,9 @@ class Guard:
         )
         try:
             if not same or not (settled or self._shows_changes(fd, status)):
-                self._prove(fd, path, status, identity, digest)
+                # Once it is hidden, what was begun is brought to its end.
+                pause = _go_on if settled else self._pause
+                self._prove(fd, path, status, identity, digest, pause)
         except BaseException:
             os.close(fd)
             raise
@@ -364,6 +374,7 @@ class Guard:
         status: os.stat_result,
         identity: bytes,
         digest: bytes,
+        pause: Callable[[], object],
     ) -> None:
         """
         :raises SourceChanged: it has not this content, or is changing.
@@ -374,7 +385,7 @@ class Guard:
             # What is remembered of it may be older than what is there.
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
         hasher = new_hasher(is_sparse(digest))
-        digest_file(hasher, fd, 0, status.st_size)
+        digest_file(hasher, fd, 0, status.st_size, pause)
         now = identity_now(status, identity)
         if hasher.digest() != digest or not matches(os.fstat(fd), now):
             raise self._changed(path)

@@ -118,13 +118,15 @@ class _OpenFile:
         if self.hasher is not None:
             digest_runs(self.hasher, runs, data)
 
-    def add_hole(self, length: int) -> None:
+    def add_hole(self, length: int, pause: Callable[[], object]) -> None:
         """
         Digest a hole at *position*.
+
+        :param pause: called every few milliseconds; what it raises ends this.
         """
         self.position += length
         if self.hasher is not None:
-            self.hasher.zeros(length)
+            self.hasher.zeros(length, pause)
 
     def reads_the_same(self, pause: Callable[[], object]) -> bool:
         """
@@ -429,7 +431,7 @@ class Reader:
             missing = goal - opened.position
             hole = 0 if opened.holes is None else opened.holes.hole(opened.position)
             if hole:
-                opened.add_hole(min(hole, missing))
+                opened.add_hole(min(hole, missing), self._pause)
             else:
                 block = buffer[:missing]
                 count = os.preadv(opened.fd, [block], opened.position)

@@ -44,6 +44,9 @@ from realize.store.root import Root, disk_error
 MAX_BEGUN: Final = 64
 MAX_BLOCKS: Final = 2**18
 
+#: Bytes of the longest groups that a page can have.
+MOST_OF_A_PAGE: Final = PAGE * 8 * 1024 * 1024
+
 #: Bytes of the shortest part of a present file whose digest is told: the shortest chunk
 #: that is not cut off by the end of its stretch.
 LEAST_TOLD: Final = SMALLEST_CHUNK // 2
@@ -51,6 +54,17 @@ LEAST_TOLD: Final = SMALLEST_CHUNK // 2
 #: Opens the version of the file that is asked for, and looks afterwards whether it
 #: still was that version.
 Opening = Callable[[Sign], AbstractContextManager[int]]
+
+
+def signed_bytes(wanted: Sign) -> int:
+    """
+    About how many bytes are read for what is asked.
+
+    :raises BadRequest: the version is none.
+    """
+    if wanted.spans:
+        return sum(span.length for span in wanted.spans)
+    return min(size_of(wanted.version), MOST_OF_A_PAGE)
 
 
 def opening_source(
@@ -148,14 +162,13 @@ class _Stream:
     fd: int
     offset: int
     end: int
-    is_stopped: Callable[[], bool]
+    pause: Callable[[], object]
 
     def readinto(self, buffer: memoryview) -> int:
         """
         See :class:`realize.delta.chunks.Readable`.
         """
-        if self.is_stopped():
-            raise CancelledError
+        self.pause()
         count = os.preadv(self.fd, [buffer[: self.end - self.offset]], self.offset)
         self.offset += count
         return count
@@ -170,10 +183,18 @@ class Signer:
     :param digests: whether the digest of whole files is wanted: that of files to be
         moved.  Of those to be replaced only so much is told as does not show what they
         hold.
+    :param pause: called every few milliseconds; what it raises ends this.
     """
 
-    def __init__(self, opening: Opening, *, digests: bool) -> None:
+    def __init__(
+        self,
+        opening: Opening,
+        *,
+        digests: bool,
+        pause: Callable[[], object] = lambda: None,
+    ) -> None:
         self._opening = opening
+        self._pause = pause
         self._digests = digests
         self._begun: OrderedDict[bytes, _Begun] = OrderedDict()
         self._lock = threading.Lock()
@@ -281,7 +302,7 @@ class Signer:
     def _groups(self, fd: int, begun: _Begun, size: int) -> Signature:
         offset = begun.offset
         os.posix_fadvise(fd, offset, 0, os.POSIX_FADV_SEQUENTIAL)
-        stream = _Stream(fd, offset, size, self._is_stopped)
+        stream = _Stream(fd, offset, size, self._go_on)
         watch = begun.hasher.update if self._digests else _ignore
         groups = sign_blocks(stream, offset, begun.cutting, watch)
 
@@ -308,7 +329,7 @@ class Signer:
             with self._opening(wanted) as fd:
                 for span in missing:
                     stream = _Stream(
-                        fd, span.offset, span.offset + span.length, self._is_stopped
+                        fd, span.offset, span.offset + span.length, self._go_on
                     )
                     found[span] = sign_group(stream, span.offset, wanted.cutting)
         return Signed([each for span in wanted.spans if (each := found[span])])
@@ -319,8 +340,7 @@ class Signer:
         buffer = memoryview(bytearray(largest))
         with self._opening(wanted) as fd:
             for span in wanted.spans:
-                if self._stopped:
-                    raise CancelledError
+                self._go_on()
                 stretch = buffer[: span.length]
                 have = 0
                 while have < span.length and (
@@ -332,8 +352,10 @@ class Signer:
                 )
         return Signed(signatures)
 
-    def _is_stopped(self) -> bool:
-        return self._stopped
+    def _go_on(self) -> None:
+        if self._stopped:
+            raise CancelledError
+        self._pause()
 
 
 def _veil(signature: Signature, first: bool = False, last: bool = False) -> Signature:

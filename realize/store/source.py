@@ -38,7 +38,7 @@ from realize.store.reading import Reader
 from realize.store.removal import Remover
 from realize.store.requests import affordable, check_paths, too_much
 from realize.store.root import Root
-from realize.store.signing import Signer, opening_source
+from realize.store.signing import Signer, opening_source, signed_bytes
 from realize.store.work import WorkQueue, signing_keys
 
 #: What a file system may not be able to do; see :mod:`realize.store.directory`.
@@ -92,6 +92,7 @@ class LocalSource:
             lambda reason: warn("leases", reason),
             now_ns,
             root.filesystem_of,
+            work.pause,
         )
         self.work = work
         self._name = name
@@ -100,7 +101,8 @@ class LocalSource:
         self._skip = skip
         self._now_ns = now_ns
         self._reader = Reader(root, self.guard, sleep, work.pause)
-        self._signer = Signer(opening_source(root, self.guard, sleep), digests=True)
+        opening = opening_source(root, self.guard, sleep)
+        self._signer = Signer(opening, digests=True, pause=work.pause)
         self._remover = Remover(root, self.guard, warn)
         self._marks = Marks(root)
         self._walk: Walk | None = None
@@ -194,7 +196,9 @@ class LocalSource:
         """
         See :class:`~realize.store.interface.Source`.
         """
-        return await self.work.run(signing_keys(wanted), self._sign, wanted)
+        return await self.work.run_sized(
+            signed_bytes(wanted), signing_keys(wanted), self._sign, wanted
+        )
 
     async def remove(self, files: Sequence[Removal]) -> Sequence[Removed | Failure]:
         """

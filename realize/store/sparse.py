@@ -243,7 +243,7 @@ def digest_file(
             stop, is_hole = holes.run(start)
             stop = min(stop, end)
             if is_hole:
-                hasher.zeros(stop - start)
+                hasher.zeros(stop - start, pause)
                 start = stop
                 continue
         count = os.preadv(fd, [view[: stop - start]], start)

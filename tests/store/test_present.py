@@ -10,6 +10,7 @@ import threading
 import msgspec
 import pytest
 from blake3 import blake3
+from twisted.internet.defer import CancelledError
 
 from realize.errors import DigestMismatch, NameTaken
 from realize.model import MAX_TIME, MIN_TIME, Held
@@ -151,3 +152,25 @@ def test_version_of_one_of_several_links(directory, tree):
         open_present(directory, b"file", version),
     ):
         pass
+
+
+def test_a_huge_hole_pauses(directory, tree):
+    """
+    An ordinary digest of a hole costs what data would: others have their turns
+    meanwhile, and it ends when nobody waits for it any more.
+    """
+    with (tree / "x").open("wb") as file:
+        file.truncate(2**42)
+    left = 10
+
+    def pause() -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            raise CancelledError
+
+    with (
+        pytest.raises(CancelledError),
+        proven(directory, b"x", 2**42, digest(b""), pause=pause),
+    ):
+        pass  # never gets here

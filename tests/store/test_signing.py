@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from twisted.internet.defer import CancelledError
 
 from realize.delta.chunks import Cutting
 from realize.delta.exchange import Sign
@@ -18,8 +19,8 @@ from realize.delta.plan import Span
 from realize.errors import BadRequest, DiskError
 from realize.store import signing
 from realize.store.identity import identity_of
-from realize.store.signing import Signer
-from realize.store.work import signing_keys
+from realize.store.signing import Signer, signed_bytes
+from realize.store.work import QUICK, signing_keys
 
 CHUNK = 2048
 DATA = random.Random(7).randbytes(6 * 1024 * 1024)  # noqa: S311  # no secret
@@ -173,3 +174,36 @@ def test_what_is_remembered_is_bounded(files, monkeypatch):
     assert files.opened == 0
     files.signer.sign(last)
     assert files.opened == 1
+
+
+def test_what_is_large_is_not_signed_among_what_is_quick(tmp_path):
+    """
+    Pages of a large file take turns with other digests; stretches, and small files,
+    are read at once.
+    """
+    versions = []
+    for size in (QUICK, 2**40):
+        with (tmp_path / "x").open("wb") as file:
+            file.truncate(size)
+        versions.append(identity_of((tmp_path / "x").stat()))
+    small, large = versions
+    assert signed_bytes(Sign(b"x", small, CHUNK)) <= QUICK
+    assert signed_bytes(Sign(b"x", large, CHUNK, 9)) > QUICK
+    assert signed_bytes(Sign(b"x", large, CHUNK, 0, [Span(9, 7), Span(0, 9)])) == 16
+    with pytest.raises(BadRequest):
+        signed_bytes(Sign(b"x", b"none", CHUNK))
+
+
+def test_signing_pauses(files):
+    """
+    And ends when that says so.
+    """
+    version = files.make(b"x", DATA)
+
+    def pause() -> None:
+        raise CancelledError
+
+    signer = Signer(files.opening, digests=True, pause=pause)
+    for spans in ([], [Span(0, 9)]):
+        with pytest.raises(CancelledError):
+            signer.sign(Sign(b"x", version, CHUNK, 0, spans))
