@@ -24,7 +24,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from typing import ClassVar, Final, Protocol
 
@@ -36,6 +36,7 @@ from realize.paths import (
     MAX_NAME,
     SHORT_NAME,
     cut,
+    is_hidden,
     is_hidden_directory,
     name_of_hidden,
     printable,
@@ -435,6 +436,22 @@ def find_hidden(directory: int, name: bytes) -> bool:
         if is_hidden_directory(each) and name in look_into_abandoned(directory, each):
             return True
     return False
+
+
+def find_held(directory: int, names: Collection[bytes]) -> set[bytes]:
+    """
+    Which of some files that were not there are hidden by somebody, who may put them
+    back, or were put back just now; also those of which it cannot be found out.
+
+    :param directory: descriptor of the one that they belong in.
+    :raises OSError: it cannot be listed.
+    """
+    listed = map(os.fsencode, os.listdir(directory))
+    hidden = [each for each in listed if is_hidden(each)]
+    held = {each for each in map(name_of_hidden, hidden) if each in names}
+    for each in filter(is_hidden_directory, hidden):
+        held.update(name for name in names if is_there(directory, each + b"/" + name))
+    return held.union(name for name in names if is_there(directory, name))
 
 
 def tidy_probe(directory: int) -> None:

@@ -40,6 +40,7 @@ from realize.store.guard import Guard
 from realize.store.hidden import (
     HiddenNames,
     HidingPlace,
+    find_held,
     hide,
     is_there,
     lock_alone,
@@ -189,9 +190,10 @@ class Remover:
             with self._root.directory(parent) as directory:
                 group = self._make_group(directory, files)
                 try:
-                    return [
+                    results = [
                         self._result(directory, file, group, touched) for file in files
                     ]
+                    return self._look_for_gone(directory, files, results)
                 finally:
                     if group is not None:
                         self._leave(group, directory)
@@ -202,6 +204,29 @@ class Remover:
         except PeerError as error:
             failure = Failure.of(error)
         return [failure] * len(files)
+
+    @staticmethod
+    def _look_for_gone(
+        directory: int, files: list[Removal], results: list[Removed | Failure]
+    ) -> list[Removed | Failure]:
+        """
+        A file that is not there to be hidden has not gone if somebody else hides it:
+        another move, or a session of ours whose line was cut.
+        """
+        names = {
+            RelativePath.parse(file.path).name
+            for file, result in zip(files, results, strict=True)
+            if isinstance(result, Removed) and not result.found
+        }
+        held = find_held(directory, names) if names else names
+        return [
+            Failure.of(Busy(f"{printable(file.path)}: another move is removing it"))
+            if isinstance(result, Removed)
+            and not result.found
+            and RelativePath.parse(file.path).name in held
+            else result
+            for file, result in zip(files, results, strict=True)
+        ]
 
     def _make_group(self, directory: int, files: list[Removal]) -> _Group | None:
         if any(file.step == "hide" for file in files):

@@ -11,9 +11,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from realize.errors import SourceChanged, StillOpen
+from realize.errors import Busy, SourceChanged, StillOpen
 from realize.model import Removed
+from realize.store import removal as removal_module
 from realize.store.filesystem import TICK_NS
+from realize.store.hidden import HiddenDirectory, HiddenNames
 from realize.store.listing import Walk
 from realize.store.removal import Remover
 from realize.store.root import Root
@@ -164,6 +166,26 @@ def test_close_puts_back_into_a_renamed_directory(tree, remover):
     (tree / "sub").rename(tree / "other")
     remover.close()
     assert names_below(tree) == {"other", "other/file"}
+
+
+@pytest.mark.parametrize("place", [HiddenDirectory, HiddenNames])
+def test_not_gone_while_another_hides_it(tree, remover, file, place, monkeypatch):
+    """
+    Two moves of one source, or a session whose line was cut and the next one: what the
+    first has hidden it may put back, so the other must not call it gone.
+    """
+    monkeypatch.setattr(removal_module, "make_hiding_place", place.make)
+    item = removal(tree, file, "hide")
+    root = Root.open(tree)
+    other = Remover(root, Meddling(), Warnings())
+    assert hides(other, item)
+    with pytest.raises(Busy):
+        one(remover, item)
+    other.close()
+    root.close()
+    assert file.read_bytes() == CONTENT
+    file.unlink()
+    assert not hides(remover, item)
 
 
 @contextmanager
