@@ -30,7 +30,7 @@ from typing import ClassVar, Final, Protocol
 
 from attrs import frozen
 
-from realize.errors import PeerError
+from realize.errors import DiskError, PeerError
 from realize.paths import (
     HIDDEN_PREFIX,
     MAX_NAME,
@@ -177,6 +177,28 @@ def is_there(directory: int, name: bytes) -> bool:
     except OSError:
         return True
     return True
+
+
+def is_seen(directory: int, name: bytes) -> bool:
+    """
+    Whether something is known to have this name.
+    """
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except OSError:
+        return False
+    return True
+
+
+def not_removed(path: bytes) -> DiskError:
+    """
+    What to say of a file that is still there, although the file system answers that it
+    is not, or that it has removed it.
+    """
+    return DiskError(
+        f"{printable(path)}: was not removed, although the file system says that it is"
+        " gone; look at that disk or server"
+    )
 
 
 @frozen
@@ -359,7 +381,10 @@ def undo(
     try:
         now = put_back(hidden, name, directory, own)
     except OSError as worse:
-        return disk_error(worse, path, "put it back; the next run tries again")
+        reason = os.strerror(worse.errno or 0)
+        return DiskError(
+            f"{printable(path)}: cannot put it back; the next run tries again: {reason}"
+        )
     if now != (own or name):
         return type(error)(f"{error}; kept as {printable(now)}")
     return error

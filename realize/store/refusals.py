@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Final
 
 from realize.store.filesystem import FileSystem, is_unchangeable
-from realize.store.hidden import PROBE, PROBED, tidy_probe
+from realize.store.hidden import PROBE, PROBED, is_seen, tidy_probe
 from realize.store.root import OPEN_DIRECTORY
 
 #: What trying it out may answer without being a refusal: the disk is full, or somebody
@@ -72,6 +72,8 @@ def _try_out(directory: int) -> str:
             os.rename(before, after, src_dir_fd=probe, dst_dir_fd=probe)
             doing = "remove a file from it"
             os.unlink(after, dir_fd=probe)
+            if is_seen(probe, after):
+                return "it says that a file was removed, and keeps it"
         finally:
             os.close(probe)
         doing = "remove a directory from it"

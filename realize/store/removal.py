@@ -42,9 +42,11 @@ from realize.store.hidden import (
     HidingPlace,
     find_held,
     hide,
+    is_seen,
     is_there,
     lock_alone,
     make_hiding_place,
+    not_removed,
     put_back,
     undo,
 )
@@ -250,7 +252,9 @@ class Remover:
         else:
             return Removed()
         if isinstance(failure, NoSuchFile):
-            return Removed(found=False)
+            if not is_there(directory, self._name_of(file)):
+                return Removed(found=False)
+            failure = not_removed(file.path)
         return Failure.of(failure)
 
     def _name_of(self, file: Removal) -> bytes:
@@ -360,8 +364,13 @@ class Remover:
             if not leased:
                 waiting.let_go()
                 os.unlink(waiting.name, dir_fd=place.fd)
+                # Some answer that they have done it, and have not.
+                if is_seen(place.fd, waiting.name):
+                    raise not_removed(file.path)
         except (PeerError, OSError) as error:
             if is_there(place.fd, waiting.name):
+                if isinstance(error, (FileNotFoundError, NoSuchFile)):
+                    error = not_removed(file.path)
                 raise undo(
                     place.fd, waiting.name, directory, file.path, error, name
                 ) from None

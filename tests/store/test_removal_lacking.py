@@ -19,10 +19,13 @@ from realize.store import hidden
 from realize.store.filesystem import FileSystem
 from realize.store.guard import Guard
 from realize.store.listing import Walk
+from realize.store.refusals import refusal
 from realize.store.removal import Remover
 from realize.store.root import Root
 from tests.support.changing import truncate
 from tests.support.files import as_nobody, in_a_minute, names_below
+from tests.support.fuse.mounting import mount, needs_fuse
+from tests.support.fuse.switches import ALWAYS, Fault, Switches
 from tests.support.removing import (
     CONTENT,
     Meddling,
@@ -32,6 +35,7 @@ from tests.support.removing import (
     removal,
     remove,
     step,
+    whole,
 )
 from tests.support.requirements import needs
 
@@ -183,6 +187,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from realize.store.root import Root
+from realize.store.refusals import refusal
 from realize.store.removal import Remover
 from tests.support.removing import Meddling, Warnings, one, removal, step
 
@@ -208,6 +213,47 @@ def with_fault(fault, tree, *words):
         text=True,
         cwd=Path(__file__).parents[2],
     )
+
+
+@needs_fuse
+@pytest.mark.parametrize("call", ["unlink", "open"])
+def test_a_file_that_is_said_to_be_gone(tmp_path, call):
+    """
+    And is still there: it has not been removed, and is put back.
+    """
+    with mount(tmp_path / "fs") as there:
+        file = there.root / "file"
+        file.write_bytes(CONTENT)
+        root = Root.open(there.root)
+        remover = Remover(root, Meddling(), Warnings())
+        item = removal(there.root, file)
+        assert hides(remover, item)
+        there.fail(Fault(call=call, error="ENOENT", times=ALWAYS))
+        with pytest.raises(DiskError, match="was not removed"):
+            one(remover, step(item, "unlink"))
+        there.fail()
+        assert names_below(there.below) == {"file"}
+        remover.close()
+        root.close()
+
+
+@needs_fuse
+def test_removed_and_still_there(tmp_path):
+    """
+    Where the answer is not believed, a look decides; it is found out beforehand too.
+    """
+    with mount(tmp_path / "fs", Switches(unlink="ignored")) as there:
+        file = there.root / "file"
+        file.write_bytes(CONTENT)
+        root = Root.open(there.root)
+        remover = Remover(root, Meddling(), Warnings())
+        with pytest.raises(DiskError, match="was not removed"):
+            whole(remover, removal(there.root, file))
+        assert names_below(there.below) == {"file"}
+        remover.close()
+        with root.directory(b"") as directory:
+            assert "keeps it" in refusal(directory, root.filesystem(directory))
+        root.close()
 
 
 @needs("strace")
