@@ -5,6 +5,7 @@ Moves by ssh, with a real OpenSSH server and the system's ssh.
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import subprocess
 import time
@@ -17,7 +18,7 @@ from tests.support.programs import PATIENCE, PROGRAMS, World, plant, snapshot
 from tests.support.requirements import needs
 from tests.support.sshd import HOST, Sshd, running_sshd
 
-pytestmark = needs("ssh", "sshd", "ssh-keygen", "pgrep")
+pytestmark = needs("ssh", "sshd", "ssh-keygen", "pgrep", "setsid")
 
 
 @pytest.fixture
@@ -402,3 +403,79 @@ def test_interrupted(world: World, sshd: Sshd) -> None:
     assert snapshot(target) == planted
     assert not snapshot(source)
     wait_until(lambda: not sshd.servers())
+
+
+def begin_on_terminal(
+    world: World, *words: str | Path, env: dict[str, str]
+) -> tuple[subprocess.Popen[bytes], int]:
+    """
+    Start ``realize`` in the foreground of a terminal; the other end of that.
+    """
+    near, far = pty.openpty()
+    process = world.begin(
+        *words,
+        env=env,
+        wrapper=["setsid", "--ctty"],
+        stdin=far,
+        stdout=far,
+        stderr=far,
+    )
+    os.close(far)
+    return process, near
+
+
+def read_until(terminal: int, words: bytes) -> bytes:
+    """
+    What appears on a terminal until these words do, or it is closed.
+    """
+    seen = b""
+    deadline = time.monotonic() + PATIENCE
+    while words not in seen and time.monotonic() < deadline:
+        try:
+            seen += os.read(terminal, 4096)
+        except OSError:
+            break
+    return seen
+
+
+def test_ctrl_c_on_a_terminal(world: World, sshd: Sshd) -> None:
+    """
+    There ssh is in the foreground with us, as it may have to ask, and is not ended.
+    """
+    source, target = folders(world, "source", "target")
+    (source / "large").write_bytes(os.urandom(1_500_000))
+    planted = snapshot(source)
+    moving, terminal = begin_on_terminal(
+        world, source, f"{HOST}:{target}", "--throttle=500K", env=sshd.env
+    )
+    wait_until(lambda: list(target.glob(".*.realize-part")))
+    os.write(terminal, b"\x03")
+    seen = read_until(terminal, b"never")
+    assert moving.wait(PATIENCE) in (0, 20), seen
+    os.close(terminal)
+    assert b"finishing what is in progress" in seen
+    assert snapshot(target) == planted
+    assert not snapshot(source)
+    wait_until(lambda: not sshd.servers())
+
+
+@pytest.mark.parametrize("answer", ["yes", "no", "\x03"])
+def test_ssh_may_ask_on_a_terminal(world: World, sshd: Sshd, answer: str) -> None:
+    """
+    Whether a key is right, for one.  Without a terminal it does not.
+    """
+    source, target = folders(world, "source", "target")
+    (source / "x").write_text("x")
+    (sshd.folder / "known").write_text("")
+    env = {"REALIZE_SSH": f"{sshd.ssh} -o StrictHostKeyChecking=ask"}
+    world.realize(source, f"{HOST}:{target}", env=env, status=3)
+    moving, terminal = begin_on_terminal(world, source, f"{HOST}:{target}", env=env)
+    seen = read_until(terminal, b"(yes/no")
+    assert b"(yes/no" in seen
+    os.write(terminal, answer.encode() + b"\n")
+    seen = read_until(terminal, b"never")
+    status = {"yes": 0, "no": 3, "\x03": 20}[answer]
+    assert moving.wait(PATIENCE) == status, seen
+    os.close(terminal)
+    assert (target / "x").exists() == (answer == "yes")
+    assert (source / "x").exists() == (answer != "yes")
