@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReadDescriptor
-from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
+from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -30,16 +31,33 @@ MOST_SAID: Final = 8 * 1024
 ENDING: Final = 3.0
 
 
-class _Said(Protocol):
+def _kept(line: bytes) -> None:
+    """
+    Before the session begins, what is said explains why it does not.
+    """
+
+
+class _Said(LineOnlyReceiver):
     """
     What ssh writes to standard error.
     """
 
+    delimiter = b"\n"
+    MAX_LENGTH = MOST_SAID
+
     def __init__(self) -> None:
         self.tail = b""
+        self.tell: Callable[[bytes], None] = _kept
 
     def dataReceived(self, data: bytes) -> None:
         self.tail = (self.tail + data)[-MOST_SAID:]
+        super().dataReceived(data)
+
+    def lineReceived(self, line: bytes) -> None:  # noqa: N802  # Twisted's name
+        self.tell(line)
+
+    def lineLengthExceeded(self, line: bytes) -> None:  # noqa: N802  # as above
+        self.tell(line)
 
 
 @implementer(IReadDescriptor)
@@ -99,6 +117,12 @@ class SshProcess:
         The last of what it wrote to standard error.
         """
         return self._said.tail
+
+    def tell(self, tell: Callable[[bytes], None]) -> None:
+        """
+        From now on, tell of each line of it.
+        """
+        self._said.tell = tell
 
     async def ended(self, seconds: float) -> int | None:
         """

@@ -337,6 +337,13 @@ CONNECTION_LOST: Final = Event(
     "the command lost a connection in the middle of a move",
     ("attempt",),
 )
+SSH_SAID: Final = Event(
+    "ssh-said",
+    "warn",
+    "{peer}: {text}",
+    "ssh, or the other end of a session by ssh, wrote a line to standard error after "
+    "the session had begun",
+)
 ANSWER_LATE: Final = Event(
     "answer-late",
     "warn",

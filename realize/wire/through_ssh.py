@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from twisted.internet.protocol import Factory
 from twisted.internet.threads import deferToThreadPool
+from txaio.tx import make_logger
 
 from realize.errors import Incompatible, PeerGone, PeerRefused, RealizeError
 from realize.net.local_stream import begin_stream
@@ -18,8 +19,9 @@ from realize.net.ssh_command import SshChoice, SshHost
 from realize.net.ssh_process import SshProcess
 from realize.net.ssh_start import StartedSsh, start_ssh
 from realize.net.throttled import Shared, ThrottledFactory
+from realize.observe.events import SSH_SAID
 from realize.observe.metrics import CommandMetrics
-from realize.texts import cut, printable_line
+from realize.texts import Line, cut, printable_line
 from realize.wire.client import ClientLink
 from realize.wire.compression import Compression
 from realize.wire.remote import Connection
@@ -37,6 +39,9 @@ _NOT_A_PROGRAM: Final = 126
 
 #: Status of a program that does not understand its command line.
 _USAGE: Final = 2
+
+#: Most lines of one session that are logged.
+MOST_LINES: Final = 100
 
 #: Most bytes of what the other host printed in an error.
 _SHOWN: Final = 200
@@ -104,7 +109,29 @@ async def connect(
     except BaseException:
         await process.stop(at_once=True)
         raise
+    process.tell(_Teller(link.peer).tell)
     return link, process
+
+
+class _Teller:
+    """
+    Logs what is said while the session goes on.
+    """
+
+    log = make_logger()
+
+    def __init__(self, peer: str) -> None:
+        self._peer = peer
+        self._left = MOST_LINES
+
+    def tell(self, line: bytes) -> None:
+        """
+        Log a line, if there were not too many.
+        """
+        text = _shown(line)
+        if text and self._left:
+            self._left -= 1
+            SSH_SAID.log(self.log, peer=self._peer, text=Line(text))
 
 
 async def _welcomed(

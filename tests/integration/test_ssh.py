@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import signal
 import subprocess
 import time
@@ -403,6 +404,20 @@ def test_interrupted(world: World, sshd: Sshd) -> None:
     assert snapshot(target) == planted
     assert not snapshot(source)
     wait_until(lambda: not sshd.servers())
+
+
+def test_what_is_said_over_there_is_told(world: World, sshd: Sshd) -> None:
+    """
+    While the session goes on too, one harmless line each.
+    """
+    source, target = folders(world, "source", "target")
+    (source / "large").write_bytes(os.urandom(600_000))
+    program = PROGRAMS / "realize"
+    noise = "sleep 2; printf 'disk \\033[2J\\nfull\\n' >&2"
+    sshd.allow(f'command="({noise}) & exec {program} serve"')
+    said = world.realize(source, f"{HOST}:{target}", "--throttle=150K", env=sshd.env)
+    assert re.search(rf"ssh://{HOST}: disk \\\\+x1b\[2J\n", said.err)
+    assert f"ssh://{HOST}: full\n" in said.err
 
 
 def begin_on_terminal(
