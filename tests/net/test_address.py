@@ -139,7 +139,7 @@ def test_names_are_looked_up_as_they_are_written(host: str) -> None:
             portNumber: int,  # noqa: N803
         ) -> None:
             asked.append(name)
-            receiver.addressResolved(IPv4Address("TCP", "192.0.2.1", portNumber))
+            receiver.addressResolved(IPv4Address("TCP", "192.0.2.1", port))
             receiver.resolutionComplete()
 
     reactor = MemoryReactorClock()
