@@ -14,14 +14,14 @@ from attrs import define, field
 from txaio.tx import make_logger
 
 from realize import __version__
+from realize.cli.complaints import Complaints
 from realize.cli.exits import Exit
 from realize.cli.report import (
     Ends,
     Result,
-    count,
-    notice_line,
+    notice_parts,
+    reason,
     summary,
-    trouble,
     would_line,
 )
 from realize.cli.terminal import Stream
@@ -36,8 +36,11 @@ from realize.texts import json_text, printable_line
 #: Changes when a reader of ``--output json`` has to.
 JSON_VERSION: Final = 1
 
-#: Most lines for people about files of one kind of trouble; the rest is counted.
-MAX_TROUBLES: Final = 50
+#: What a move ends with that says nothing with ``--output quiet``.
+WELL: Final = (Exit.MOVED, Exit.DEFERRED)
+
+#: Lines that it holds back at most.
+MAX_HELD: Final = 100
 
 _TROUBLES: Final[tuple[Kind, ...]] = ("failed", "deferred")
 
@@ -55,6 +58,11 @@ class Output(MoveObserver, Protocol):
     def say(self, text: str) -> None:
         """
         Something the user has to know at once, in one line.
+        """
+
+    def stopping(self, text: str) -> None:
+        """
+        The move is to end before its time, in one line.
         """
 
     def retrying(self, text: str) -> None:
@@ -98,6 +106,12 @@ class StreamOutput(IdleObserver):
         """
         self.above(printable_line(f"realize: {text}"))
 
+    def stopping(self, text: str) -> None:
+        """
+        The same.
+        """
+        self.say(text)
+
     def above(self, line: str) -> None:
         """
         Nothing is drawn here.
@@ -106,26 +120,19 @@ class StreamOutput(IdleObserver):
 
 
 @define
-class QuietOutput(StreamOutput):
+class ComplainingOutput(StreamOutput):
     """
-    Says nothing, unless something went wrong; what it says goes to standard error.
-
-    Also what the others do about trouble: they add to it.
+    What those for people have in common: lines about files that were not moved.
     """
 
-    _troubles: dict[str, int] = field(factory=dict)
-
-    def retrying(self, text: str) -> None:
-        """
-        Nothing: if it comes to a bad end, that will be said.
-        """
+    _complaints: Complaints = field(factory=lambda: Complaints(told=1))
 
     def noticed(self, notice: Notice) -> None:
         """
         A line about what could not be read, or was put back under another name.
         """
         if notice.kind in (*FAILURES, "kept", "hidden", "partial"):
-            self._complain(notice.kind, notice_line(notice))
+            self._complain(*notice_parts(notice))
 
     def doubted(self, text: str) -> None:
         """
@@ -141,35 +148,74 @@ class QuietOutput(StreamOutput):
             if self.dry_run:
                 self.out.line(would_line(outcome, self.ends))
             elif outcome.kind in _TROUBLES:
-                self._complain(outcome.kind, trouble(outcome, self.ends))
+                name = printable(outcome.path)
+                self._complain(outcome.kind, name, reason(outcome, self.ends))
 
-    def finished(self, result: Result) -> None:
+    def complain_of_rest(self) -> None:
         """
-        The summary, if not all is well.
+        Lines for all that was not told when it came.
         """
-        self.suppressed()
-        if result.status != Exit.MOVED:
-            for line in summary(result):
-                self.err.line(line)
-
-    def suppressed(self) -> None:
-        """
-        Count what :data:`MAX_TROUBLES` left out.
-        """
-        for kind, number in self._troubles.items():
-            if number > MAX_TROUBLES:
-                more = count(number - MAX_TROUBLES, "more", "more")
-                self.say(f"{kind}: {more} (--output json has them all)")
-        self._troubles.clear()
-
-    def _complain(self, kind: str, line: str) -> None:
-        self._troubles[kind] = self._troubles.get(kind, 0) + 1
-        if self._troubles[kind] <= MAX_TROUBLES:
+        for line in self._complaints.take():
             self.say(line)
+
+    def _complain(self, kind: str, name: str, why: str) -> None:
+        if self._complaints.add(kind, name, why):
+            self.say(f"{kind}: {name}{f': {why}' if why else ''}")
 
 
 @define
-class LoggedOutput(QuietOutput):
+class QuietOutput(ComplainingOutput):
+    """
+    Says nothing at all of a move that ends with one of :data:`WELL`.
+
+    Nobody can know before, so all is said on standard error in the end, or when the
+    move is told to end.
+    """
+
+    _complaints: Complaints = field(factory=Complaints)
+    _held: list[str] | None = field(factory=list)
+
+    def say(self, text: str) -> None:
+        """
+        Later, if it is to be said.
+        """
+        if self._held is None:
+            super().say(text)
+        elif len(self._held) < MAX_HELD and text not in self._held:
+            self._held.append(text)
+
+    def stopping(self, text: str) -> None:
+        """
+        Now, after all that was held back.
+        """
+        self._release()
+        self.say(text)
+
+    def retrying(self, text: str) -> None:
+        """
+        Nothing: if it comes to a bad end, that will be said.
+        """
+
+    def finished(self, result: Result) -> None:
+        """
+        All that was held back and the summary, if not all is well.
+        """
+        if result.status in WELL:
+            self._held = None
+            return
+        self._release()
+        self.complain_of_rest()
+        for line in summary(result):
+            self.err.line(line)
+
+    def _release(self) -> None:
+        held, self._held = self._held or [], None
+        for text in held:
+            self.say(text)
+
+
+@define
+class LoggedOutput(ComplainingOutput):
     """
     What there is to say is in the log: see :class:`realize.cli.move_log.MoveLog`.
 
@@ -183,6 +229,11 @@ class LoggedOutput(QuietOutput):
         An event.
         """
         MOVE_NOTE.log(self.log, text=text)
+
+    def retrying(self, text: str) -> None:
+        """
+        Nothing to say.
+        """
 
     def noticed(self, notice: Notice) -> None:
         """

@@ -14,7 +14,7 @@ from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
-from realize.cli.outputs import QuietOutput
+from realize.cli.outputs import ComplainingOutput
 from realize.cli.pace import Pace
 from realize.cli.report import Ends, Result, summary
 from realize.cli.terminal import UNABLE_TERMINALS, Stream
@@ -50,7 +50,7 @@ def can_draw(stream: Stream, environ: Mapping[str, str]) -> bool:
 
 
 @define
-class LineProgress(QuietOutput):
+class LineProgress(ComplainingOutput):
     """
     A plain line every half minute, and a summary.
     """
@@ -119,7 +119,7 @@ class LineProgress(QuietOutput):
         The summary, on standard output.
         """
         self.stop()
-        self.suppressed()
+        self.complain_of_rest()
         for line in summary(result):
             self.out.line(line)
 

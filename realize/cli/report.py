@@ -124,10 +124,17 @@ def trouble(outcome: Outcome, ends: Ends) -> str:
     """
     One line about a file that was not moved: which, where, why, what to do.
     """
+    return f"{outcome.kind}: {printable(outcome.path)}: {reason(outcome, ends)}"
+
+
+def reason(outcome: Outcome, ends: Ends) -> str:
+    """
+    Where a file was not moved, why, what to do.
+    """
     name = printable(outcome.path)
     why = outcome.text.removeprefix(f"{name}: ") or "no reason given"
     advice = _ADVICE.get(outcome.code)
-    line = f"{outcome.kind}: {name}: {ends.of(outcome)}: {why}"
+    line = f"{ends.of(outcome)}: {why}"
     return f"{line}; {advice}" if advice else line
 
 
@@ -135,10 +142,17 @@ def notice_line(notice: Notice) -> str:
     """
     One line about something that was found.
     """
+    kind, name, why = notice_parts(notice)
+    return f"{kind}: {name}{f': {why}' if why else ''}"
+
+
+def notice_parts(notice: Notice) -> tuple[str, str, str]:
+    """
+    What was found, its name, and why that is told, which may be empty.
+    """
     name = printable(notice.path)
     one, _ = _NOTICES[notice.kind]
-    why = notice.text.removeprefix(f"{name}: ")
-    return f"{one}: {name}{f': {why}' if why else ''}"
+    return one, name, notice.text.removeprefix(f"{name}: ")
 
 
 def would_line(outcome: Outcome, ends: Ends) -> str:

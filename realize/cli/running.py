@@ -178,7 +178,7 @@ async def run_move(
         output.say(trouble)
     listening = Listening(opener.silences, output.say, reactor)
     listening.start()
-    with Stopper(running, reactor, output.say, max_duration) as stopper:
+    with Stopper(running, reactor, output.stopping, max_duration) as stopper:
         try:
             await running.run()
         except (CancelledError, ConnectingCancelledError):

@@ -8,10 +8,12 @@ import io
 import json
 
 import pytest
+from attrs import evolve
 from twisted.internet.task import Clock
 
+from realize.cli.complaints import MAX_COMPLAINTS, NAMES, Complaints
 from realize.cli.exits import Exit
-from realize.cli.outputs import MAX_TROUBLES, JsonOutput, Output, QuietOutput
+from realize.cli.outputs import JsonOutput, Output, QuietOutput
 from realize.cli.progress import LINE_INTERVAL, LineProgress, can_draw
 from realize.cli.report import Ends, Result
 from realize.cli.terminal import Stream
@@ -86,24 +88,102 @@ def test_quiet_says_what_went_wrong(streams: Streams) -> None:
     assert err[2].startswith("Moved 0 files")
 
 
-def test_a_flood_of_trouble_is_cut_short(streams: Streams) -> None:
+def failed(name: str, why: str) -> Outcome:
     """
-    Of each kind some, and a count of the rest.
+    A file that was not moved.
+    """
+    return evolve(FAILED, path=name.encode(), text=why)
+
+
+def test_equal_complaints_are_one_line(streams: Streams) -> None:
+    """
+    With a count and the first names.
     """
     output = QuietOutput(streams.out, streams.err)
     output.started(ENDS)
-    output.ended([FAILED] * (MAX_TROUBLES + 1234))
+    output.ended([failed(f"f{number}", "full") for number in range(1234)])
+    output.ended([failed("other", "locked")])
+    output.noticed(Notice(b"d", "unreadable", "Permission denied"))
+    output.noticed(Notice(b"e", "unreadable", "Permission denied"))
     end(output, Exit.FAILED)
-    err = streams.said[1]
-    assert sum(line.startswith("realize: failed: f") for line in err) == MAX_TROUBLES
-    assert "realize: failed: 1,234 more (--output json has them all)" in err
+    advice = "make room there and run again"
+    assert streams.said[1][:3] == [
+        f"realize: failed: 1,234 (f0, f1, f2, ...): nas:inbox: full; {advice}",
+        f"realize: failed: other: nas:inbox: locked; {advice}",
+        "realize: unreadable place: 2 (d, e): Permission denied",
+    ]
+
+
+def test_the_first_of_equal_complaints_is_told_at_once(streams: Streams) -> None:
+    """
+    Where somebody looks; the others are counted in the end.
+    """
+    output = LineProgress(streams.out, streams.err, clock=Clock())
+    output.started(ENDS)
+    output.ended([failed(name, "full") for name in "abcdef"])
+    advice = "make room there and run again"
+    first = f"realize: failed: a: nas:inbox: full; {advice}"
+    assert streams.said[1] == [first]
+    end(output, Exit.FAILED)
+    rest = f"realize: failed: 5 more (b, c, d, ...): nas:inbox: full; {advice}"
+    assert streams.said[1] == [first, rest]
+
+
+def test_a_flood_of_complaints_is_cut_short() -> None:
+    """
+    Of each kind some, and a count of the rest; memory is bounded.
+    """
+    complaints = Complaints()
+    for number in range(MAX_COMPLAINTS + 1234):
+        complaints.add("failed", f"f{number}", f"reason {number}")
+    complaints.add("deferred", "d", "busy")
+    *told, deferred, rest = complaints.take()
+    assert len(told) == MAX_COMPLAINTS
+    assert deferred == "deferred: d: busy"
+    assert rest == "failed: 1,234 more (--output json has them all)"
+    assert list(complaints.take()) == []
+    assert NAMES < MAX_COMPLAINTS
+
+
+@pytest.mark.parametrize("status", [Exit.MOVED, Exit.DEFERRED])
+def test_quiet_is_quiet(status: Exit, streams: Streams) -> None:
+    """
+    Cron mails whatever is printed, so nothing is when nobody has to do anything.
+    """
+    output = QuietOutput(streams.out, streams.err)
+    output.started(ENDS)
+    output.say("no answer from the disk of a for 12 s")
+    output.doubted("b: its times are coarse")
+    output.retrying("lost")
+    output.noticed(Notice(b"p", "partial"))
+    output.noticed(Notice(b"k", "kept", "as k (1)"))
+    output.ended([evolve(FAILED, kind="deferred"), MOVED])
+    end(output, status)
+    assert streams.said == ([], [])
+
+
+def test_quiet_tells_what_it_held_back(streams: Streams) -> None:
+    """
+    As soon as the move is told to end: it may not get so far as to tell later.
+    """
+    output = QuietOutput(streams.out, streams.err)
+    output.started(ENDS)
+    output.say("no answer from the disk of a for 12 s")
+    output.stopping("interrupted")
+    assert streams.said[1] == [
+        "realize: no answer from the disk of a for 12 s",
+        "realize: interrupted",
+    ]
+    output.say("no answer from the disk of a for 72 s")
+    end(output, Exit.INTERRUPTED)
+    assert streams.said[1][2] == "realize: no answer from the disk of a for 72 s"
 
 
 def test_only_our_own_colours_reach_a_terminal(streams: Streams) -> None:
     """
     Those of a line of the log; what others can have a part in is printable.
     """
-    output = QuietOutput(streams.out, streams.err)
+    output = LineProgress(streams.out, streams.err, clock=Clock())
     output.above("\x1b[32minfo\x1b[0m move-began")
     output.say("taken \x1b[2J")
     assert streams.said[1] == [
@@ -189,7 +269,8 @@ def test_doubts(streams: Streams) -> None:
     """
     A line for people on standard error, an object for programs on standard output.
     """
-    QuietOutput(streams.out, streams.err, dry_run=True).doubted("src: fuse: leases")
+    people = LineProgress(streams.out, streams.err, dry_run=True, clock=Clock())
+    people.doubted("src: fuse: leases")
     JsonOutput(streams.out, streams.err, dry_run=True).doubted("src: fuse: leases")
     out, err = streams.said
     assert err == ["realize: src: fuse: leases"]

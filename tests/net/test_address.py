@@ -136,7 +136,8 @@ def test_names_are_looked_up_as_they_are_written(host: str) -> None:
             self,
             receiver: IResolutionReceiver,
             name: str,
-            portNumber: int,  # noqa: N803
+            port: int,
+            *_: object,
         ) -> None:
             asked.append(name)
             receiver.addressResolved(IPv4Address("TCP", "192.0.2.1", port))
