@@ -320,7 +320,8 @@ def test_nothing_configured(host: Host) -> None:
     ended = twistd(host.root, environ={"HOME": str(host.root)})
     assert (ended.returncode, ended.stderr) == (
         1,
-        "realized: no configuration file; name one with --config FILE\n",
+        f"realized: no configuration file: looked for {host.root}/.config/realize/"
+        "config.toml and /etc/realize/config.toml; name one with --config FILE\n",
     )
 
 
