@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 from realize.model import Attribute
-from realize.store.filesystem import COARSE_NS
+from realize.store.filesystem import COARSE_NS, FileSystem
 from realize.store.syscalls import UNSUPPORTED
 
 #: What is answered by file systems that have no such attributes, or only some values
@@ -33,6 +33,18 @@ def attempt(call: Callable[[], None]) -> None:
     except OSError as error:
         if error.errno not in _REFUSED:
             raise
+
+
+def set_mode(fd: int, mode: int) -> None:
+    """
+    Set permissions, as far as the file system takes them; but let the owner read what
+    we could not read again otherwise: before its source is removed, or after a crash.
+
+    :raises OSError: for another reason.
+    """
+    if not mode & stat.S_IRUSR and (os.geteuid() or FileSystem.known_at(fd).cached):
+        mode |= stat.S_IRUSR
+    attempt(lambda: os.fchmod(fd, mode))
 
 
 def not_kept(status: os.stat_result, mode: int, mtime_ns: int) -> list[Attribute]:

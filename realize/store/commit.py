@@ -33,7 +33,7 @@ from realize.errors import (
 )
 from realize.model import Attribute, Failure, Finish, Finished, How
 from realize.paths import parent_of, printable
-from realize.store.attributes import attempt, not_kept
+from realize.store.attributes import attempt, not_kept, set_mode
 from realize.store.guesses import Guesses, Unlimited
 from realize.store.identity import version_of
 from realize.store.names import Naming
@@ -288,7 +288,7 @@ class Commits:
         entry.not_kept = not_kept(status, entry.mode, entry.wanted.mtime_ns)
         if "permissions" in entry.not_kept:
             # Somebody who took the partial for abandoned may have changed them.
-            attempt(lambda: os.fchmod(written.fd, entry.mode))
+            set_mode(written.fd, entry.mode)
             status = os.fstat(written.fd)
             entry.not_kept = not_kept(status, entry.mode, entry.wanted.mtime_ns)
             if "permissions" not in entry.not_kept:
@@ -430,7 +430,7 @@ def _verify(entry: WrittenEntry) -> None:
         raise DigestMismatch(
             f"{printable(wanted.path)}: what was written is not what was read"
         )
-    attempt(lambda: os.fchmod(written.fd, entry.mode))
+    set_mode(written.fd, entry.mode)
     attempt(lambda: os.utime(written.fd, ns=(time.time_ns(), wanted.mtime_ns)))
 
 

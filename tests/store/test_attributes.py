@@ -7,13 +7,15 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from realize.model import Directory, Finished, Offer
-from realize.store.attributes import attempt, not_kept
+from realize.store.attributes import attempt, not_kept, set_mode
 from realize.store.filesystem import COARSE_NS
+from tests.support.files import as_nobody
 from tests.support.mounts import mounted
 from tests.support.putting import MTIME_NS, Putting, contents
 from tests.support.requirements import needs
@@ -46,6 +48,31 @@ def test_other_errors_are(number):
     """
     with pytest.raises(OSError, match=os.strerror(number)):
         attempt(failing(number))
+
+
+@needs(root=True)
+def test_not_even_readable_by_its_owner(public):
+    """
+    An ordinary user could not read such a file again, to prove that it is there after a
+    crash, nor could anybody where opening it is the only way to ask: he may read it.
+    """
+    with as_nobody(), (public / "x").open("w") as file:
+        set_mode(file.fileno(), 0o044)
+        assert os.fstat(file.fileno()).st_mode & 0o777 == 0o444
+        set_mode(file.fileno(), 0o640)
+        assert os.fstat(file.fileno()).st_mode & 0o777 == 0o640
+
+
+@needs("bindfs", root=True)
+@pytest.mark.parametrize(("kind", "mode"), [("", 0o044), ("bindfs", 0o444)])
+def test_root_reads_all_but(tmp_path, kind, mode):
+    """
+    What is on another host, or in another program, may refuse root as well.
+    """
+    with mounted(kind, tmp_path) if kind else nullcontext(tmp_path) as place:
+        with (place / "x").open("w") as file:
+            set_mode(file.fileno(), 0o044)
+        assert (place / "x").stat().st_mode & 0o777 == mode
 
 
 def test_not_kept(tmp_path):
