@@ -235,6 +235,7 @@ class HiddenDirectory:
                 raise
             # A listing that came by before the lock may be tidying it away.
             if fd is not None:
+                _let_us_in(fd)
                 return cls(name, fd)
 
     def name_for(self, name: bytes) -> bytes:
@@ -550,6 +551,16 @@ def _open_locked(
         raise
     os.close(fd)
     return None
+
+
+def _let_us_in(fd: int) -> None:
+    """
+    Let a directory that was made just now be used by whom it belongs to, whatever the
+    umask, or the default ACL of the directory above.
+    """
+    if os.fstat(fd).st_mode & 0o700 != 0o700:
+        with suppress(OSError):
+            os.fchmod(fd, 0o700)
 
 
 def _is_put_back(hidden: int, name: bytes, directory: int, own: bytes) -> bool:

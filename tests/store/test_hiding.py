@@ -188,6 +188,23 @@ def test_not_gone_while_another_hides_it(tree, remover, file, place, monkeypatch
     assert not hides(remover, item)
 
 
+@needs(root=True)
+def test_hidden_directory_may_be_used(public):
+    """
+    Whatever the umask, and a default ACL, which may take rights in the same way.
+    """
+    before = os.umask(0o300)
+    directory = os.open(public, os.O_RDONLY)
+    try:
+        with as_nobody():
+            place = HiddenDirectory.make(directory)
+            assert os.fstat(place.fd).st_mode & 0o777 == 0o700
+            place.remove(directory)
+    finally:
+        os.close(directory)
+        os.umask(before)
+
+
 @contextmanager
 def no_descriptors():
     """
