@@ -100,7 +100,7 @@ class MoveLog(IdleObserver):
         if notice.kind in _TOLD:
             FILE_STAYS.log(
                 self.log,
-                path=notice.path,
+                path=notice.path or b"the directory itself",
                 directory=self.ends.source,
                 text=notice.text or "it looks like a partial of realize",
                 kind=notice.kind,

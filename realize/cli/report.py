@@ -150,7 +150,7 @@ def notice_parts(notice: Notice) -> tuple[str, str, str]:
     """
     What was found, its name, and why that is told, which may be empty.
     """
-    name = printable(notice.path)
+    name = printable(notice.path) or "the directory itself"
     one, _ = _NOTICES[notice.kind]
     return one, name, notice.text.removeprefix(f"{name}: ")
 

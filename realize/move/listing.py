@@ -66,8 +66,9 @@ class Lister:
     _largest_page: int = 0
     _cursor: int = 0
     _listing: bool = False
-    #: Directories from which nothing can be removed.
-    _unremovable: dict[bytes, Notice] = field(factory=dict)
+    #: Directories from which nothing can be removed, and what is to be told of each;
+    #: None once it was.
+    _unremovable: dict[bytes, Notice | None] = field(factory=dict)
     #: What is to be looked for; None for everything.
     _names: Iterator[Sequence[bytes]] | None = field(init=False)
 
@@ -133,7 +134,7 @@ class Lister:
         self._largest_page = max(self._largest_page, len(page.files))
         for notice in page.notices:
             if notice.kind == "unremovable":
-                self._unremovable[notice.path] = notice
+                self._unremovable.setdefault(notice.path, notice)
             elif not self._leaves_out(notice):
                 self._run.tally.noticed(notice)
         files = self._wanted(page)
@@ -196,10 +197,13 @@ class Lister:
         """
         Whether the source could remove a file; if not, that is told of its directory.
         """
-        notice = self._unremovable.get(parent_of(file.path))
+        parent = parent_of(file.path)
+        if parent not in self._unremovable:
+            return True
+        notice, self._unremovable[parent] = self._unremovable[parent], None
         if notice is not None:
             self._run.tally.noticed(notice)
-        return notice is None
+        return False
 
     def _settled(self, files: list[File], now_ns: int) -> list[File]:
         """

@@ -277,9 +277,7 @@ class Walk:
             level.looked_at = True
             known = self._root.filesystem_of(status.st_dev, level.fd)
             if why := refusal(level.fd, known):
-                self._notice(
-                    level.path, "unremovable", f"nothing can be removed from it: {why}"
-                )
+                self._notice(level.path, "unremovable", why)
         if level.page != self._number:
             self._add_directories()
         self._files.append(

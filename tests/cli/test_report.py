@@ -212,3 +212,6 @@ def test_notices() -> None:
         "unreadable place: d\\x0a: Permission denied"
     )
     assert notice_line(Notice(b"l", "symlink")) == "symbolic link: l"
+    assert notice_line(Notice(b"", "unreadable", "it is closed")) == (
+        "unreadable place: the directory itself: it is closed"
+    )

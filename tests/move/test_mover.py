@@ -137,6 +137,24 @@ def test_other_content_is_replaced(mine: bytes, other: bytes) -> None:
     assert scene.here.contents() == {}
 
 
+def test_a_directory_that_keeps_its_files_is_told_of_once() -> None:
+    """
+    However many files are in it; none of them is moved.
+    """
+    scene = Scene()
+    scene.here.notices = [
+        Notice(path, "unremovable", "Permission denied")
+        for path in (b"", b"d", b"empty")
+    ]
+    for number in range(5):
+        scene.here.put(b"%d" % number, b"a")
+        scene.here.put(b"d/%d" % number, b"a")
+    scene.here.put(b"open/x", b"a")
+    seen = scene.run()
+    assert sorted(seen.notices, key=lambda each: each.path) == scene.here.notices[:2]
+    assert seen.kinds() == {b"open/x": "moved"}
+
+
 def test_notices_are_counted_and_told() -> None:
     """
     Symbolic links, special files, our own partials, unreadable directories.
