@@ -194,7 +194,7 @@ class Resource:
 
     def _give(self, account: Account, count: int) -> None:
         with self._lock:
-            self._change(account, -min(count, account.held))
+            self._change(account, -min(count, account._held))
 
     def _change(self, account: Account, count: int) -> None:
         if not count:

@@ -64,7 +64,7 @@ def identity_now(status: os.stat_result, identity: bytes) -> bytes:
     """
     The identity that a file has now that once had *identity*.
     """
-    return identity_of(status, inodes=identity[_INODE] != _UNCOUNTED)
+    return identity_of(status, identity[_INODE] != _UNCOUNTED)
 
 
 def version_of(status: os.stat_result) -> bytes:

@@ -260,7 +260,8 @@ class IncomingFiles:
             file = self._files.pop(path, None)
         if file is not None:
             self.close(file)
-            self._ledger.release(file.promised)
+            if file.promised:
+                self._ledger.release(file.promised)
             self._memory.give(file.weight)
 
     def missing(self, path: bytes) -> PeerError:

@@ -260,6 +260,8 @@ class Remover:
     def _name_of(self, file: Removal) -> bytes:
         if not is_digest(file.digest):
             raise BadRequest("a removal needs the digest of what was moved")
+        if file.path in self._waiting:
+            return file.path.rpartition(b"/")[2]  # was looked at when it was hidden
         return self._root.path(file.path).name
 
     # -- the steps
