@@ -16,6 +16,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -33,6 +36,22 @@ def find_program(name: str) -> str | None:
     return shutil.which(name, path=SEARCH_PATH)
 
 
+@cache
+def is_open_to_others() -> bool:
+    """
+    Whether another user can start the programs under test: they may be in somebody's
+    home that is closed.
+    """
+    words = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    tried = subprocess.run(
+        [*words, sys.executable, "-c", "import realize"],
+        cwd="/",
+        capture_output=True,
+        check=False,
+    )
+    return tried.returncode == 0
+
+
 def missing(*programs: str, root: bool = False, loop: bool = False) -> list[str]:
     """
     What of this the machine does not have, in words.
@@ -40,6 +59,8 @@ def missing(*programs: str, root: bool = False, loop: bool = False) -> list[str]
     lacks = [name for name in programs if find_program(name) is None]
     if (root or loop) and os.geteuid() != 0:
         lacks.append("root")
+    if "setpriv" in programs and not lacks and not is_open_to_others():
+        lacks.append("programs that other users can reach")
     if loop and not Path("/dev/loop-control").exists():
         lacks.append("loop devices")
     return lacks
