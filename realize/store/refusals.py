@@ -79,8 +79,21 @@ def _try_out(directory: int) -> str:
         doing = "remove a directory from it"
         os.rmdir(PROBE, dir_fd=directory)
     except OSError as error:
-        if error.errno in _NO_REFUSAL:
+        if error.errno in _NO_REFUSAL or _is_closed_to_us(directory, error):
             return ""
         tidy_probe(directory)
         return f"cannot {doing}: {os.strerror(error.errno or 0)}"
     return ""
+
+
+def _is_closed_to_us(directory: int, error: OSError) -> bool:
+    """
+    Whether what another user has left there of trying it out is in the way.
+    """
+    if error.errno not in (errno.EACCES, errno.EPERM):
+        return False
+    try:
+        left = os.stat(PROBE, dir_fd=directory, follow_symlinks=False)
+    except OSError:
+        return False
+    return left.st_uid != os.geteuid()

@@ -4,11 +4,13 @@ Directories from which nothing can be removed, found out beforehand.
 
 from __future__ import annotations
 
+import os
 import subprocess
 
 import pytest
 
 from realize.store.filesystem import UNKNOWN, FileSystem
+from realize.store.hidden import PROBE
 from realize.store.listing import Walk
 from realize.store.refusals import refusal
 from realize.store.root import Root
@@ -46,6 +48,20 @@ def test_no_permission(public):
     assert why(public) == ""
     with as_nobody():
         assert why(public) == "Permission denied"
+
+
+@needs(root=True)
+def test_left_by_another_user(public):
+    """
+    What a crash of theirs has left of trying it out says nothing of what we may do.
+    """
+    public.chmod(0o777)
+    (public / os.fsdecode(PROBE)).mkdir(0o700)
+    with as_nobody():
+        assert why(public, UNKNOWN) == ""
+    public.chmod(0o755)
+    with as_nobody():
+        assert why(public, UNKNOWN) == "Permission denied"
 
 
 @needs("chattr", root=True)
