@@ -11,6 +11,7 @@ from pathlib import Path
 
 from attrs import Factory, field, frozen
 
+from realize.conflicts import OnConflict
 from realize.schedule import Schedule
 
 
@@ -27,6 +28,10 @@ class DirectorySettings:
     :ivar min_free: bytes of the file system that must stay free.
     :ivar marker: name of a file in the root without which the directory counts as
         absent, as when a disk is not mounted.
+    :ivar on_conflict: what is done about a file whose name another one has; None for
+        ``replace`` where that right was granted, and ``fail`` elsewhere.
+    :ivar backup_directory: where older files go with ``backup``, below the root of
+        what was opened; None for what the mover says.
     """
 
     path: Path
@@ -34,6 +39,8 @@ class DirectorySettings:
     directory_mode: int | None = None
     min_free: int = 0
     marker: str | None = None
+    on_conflict: OnConflict | None = None
+    backup_directory: str | None = None
 
 
 @frozen

@@ -23,8 +23,10 @@ from realize.config import (
     PeerConfig,
     ServiceConfig,
 )
-from realize.errors import ConfigError
+from realize.conflicts import CHOICES, OnConflict
+from realize.errors import ConfigError, UnsafePath
 from realize.inputs import read_input
+from realize.paths import RelativePath
 from realize.peers import Address, parse_public_key
 from realize.schedule import Schedule
 from realize.units import check_rate, parse_size
@@ -43,6 +45,8 @@ SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
         "directory_mode",
         "min_free",
         "marker",
+        "on_conflict",
+        "backup_directory",
     ),
     "peers.NAME": ("pubkey", "address", "control", "send_limit", "receive_limit"),
     "service": (
@@ -175,6 +179,8 @@ def _directory(section: _Section, peers: Collection[str]) -> DirectoryConfig:
             directory_mode=section.read("directory_mode", _directory_mode),
             min_free=section.read("min_free", _size) or 0,
             marker=section.read("marker", _marker),
+            on_conflict=section.read("on_conflict", _on_conflict),
+            backup_directory=section.read("backup_directory", _below),
         ),
         put=put,
         replace=replace,
@@ -372,6 +378,24 @@ def _marker(value: object) -> str:
     ):
         raise ValueError(f"expected the name of a file, got {_shown(value)}")
     return name
+
+
+def _on_conflict(value: object) -> OnConflict:
+    for choice in CHOICES:
+        if value == choice:
+            return choice
+    raise ValueError(f"expected one of {', '.join(CHOICES)}, got {_shown(value)}")
+
+
+def _below(value: object) -> str:
+    text = _text(value)
+    try:
+        RelativePath.parse(os.fsencode(text))
+    except UnsafePath as error:
+        raise ValueError(
+            f"expected a directory below this one, such as older: {error}"
+        ) from None
+    return text
 
 
 def _peer_names(value: object, peers: Collection[str]) -> frozenset[str]:

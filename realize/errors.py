@@ -170,6 +170,15 @@ class AlreadyExists(PeerError):
     code = "ALREADY_EXISTS"
 
 
+class Skipped(PeerError):
+    """
+    Another file has this name, and such files were to be left at the source.
+    """
+
+    code = "SKIPPED"
+    defers = True
+
+
 class DigestMismatch(PeerError):
     """
     What was written, or is present, is not what the digest says.

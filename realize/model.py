@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from realize.conflicts import OnConflict
 from realize.digest import DIGEST_SIZE, SPARSE_DIGEST_SIZE
 from realize.errors import InternalError, PeerError, is_code, peer_error
 from realize.paths import MAX_NAME
@@ -297,12 +298,16 @@ class Held(Value, frozen=True, tag="held"):
     :ivar version: tells this version of the present file from any other; opaque,
         empty without one.
     :ivar mtime_ns: of the present file, nanoseconds since 1970; 0 without one.
+    :ivar conflict: what is done if another file has the name; empty if none has it.
+        With ``keep-both`` the present file is one of the same size that has the name,
+        or it with a number; and it has no version, since it stays.
     """
 
     partial: Natural = 0
     present: Annotated[int, msgspec.Meta(ge=-1, le=2**63 - 1)] = -1
     version: Identity = b""
     mtime_ns: Time = 0
+    conflict: OnConflict | Literal[""] = ""
 
 
 class Prefix(Value, frozen=True):
@@ -466,11 +471,17 @@ class Finished(Value, frozen=True, tag="finished"):
         inside one file system).
     :ivar version: as in :class:`Held`.
     :ivar not_kept: what the file system there did not take over.
+    :ivar name: that it got instead of its own, which another file has; else empty.
+    :ivar older: path of the file that gave way to it, if that was kept; else empty.
+    :ivar gave_way: whether another file gave way to it.
     """
 
     how: How
     version: Identity = b""
     not_kept: Annotated[list[Attribute], msgspec.Meta(max_length=2)] = []
+    name: Name = b""
+    older: Path = b""
+    gave_way: bool = False
 
 
 #: ``hide``: put out of sight, so that the destination can be asked whether its file is

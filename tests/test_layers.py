@@ -18,7 +18,7 @@ ROOT = Path(realize.__file__).parent
 LAYERS = (
     {"errors"},
     {"units", "paths", "memory", "digest", "inputs"},
-    {"texts"},
+    {"texts", "conflicts"},
     {"model", "peers", "schedule", "accounts"},
     {"delta"},
     {"config"},

@@ -150,11 +150,11 @@ class MovedHook(IdleObserver):
 
     def _written(self, batch: Sequence[Outcome]) -> bytes:
         if self._choice.form == "names":
-            return b"".join(outcome.path + b"\0" for outcome in batch)
+            return b"".join((each.path_there or each.path) + b"\0" for each in batch)
         lines = (
             json.dumps(
                 {
-                    "path": os.fsdecode(outcome.path),
+                    "path": os.fsdecode(outcome.path_there or outcome.path),
                     "size": outcome.size,
                     "how": outcome.kind,
                     "blake3": digest_text(outcome.digest) or None,

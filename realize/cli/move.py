@@ -39,12 +39,15 @@ from realize.cli.ssh_options import SshOptions, by_ssh, start_early
 from realize.cli.terminal import Stream
 from realize.cli.throttle_options import ThrottleChoice, throttled
 from realize.config import Config
-from realize.errors import ConfigError, RealizeError
+from realize.conflicts import CHOICES, OnConflict
+from realize.conflicts import Asked as Conflicting
+from realize.errors import ConfigError, RealizeError, UnsafePath
 from realize.inputs import open_input
 from realize.move.names import NameList
 from realize.move.outcome import MoveSettings
 from realize.move.selection import Selection
 from realize.net.ssh_command import SshChoice, SshHost
+from realize.paths import RelativePath
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -110,6 +113,18 @@ TOLD: Final = frozenset({"file-failed", "file-stays", "connection-lost", "move-f
     help="Remove source directories that the move has emptied.",
 )
 @click.option(
+    "--on-conflict",
+    type=click.Choice(CHOICES),
+    help="If another file has the name at DST: replace it; keep both, this one with a "
+    "number; back it up to another directory first; skip this one; or fail.  [default: "
+    "as the peer has it; fail if DST is local]",
+)
+@click.option(
+    "--backup-directory",
+    metavar="DIR",
+    help="Where --on-conflict backup puts older files, below DST.  [default: older]",
+)
+@click.option(
     "--compress",
     type=click.Choice(COMPRESS),
     envvar="REALIZE_COMPRESS",
@@ -165,6 +180,8 @@ def command(
     settle: float | None,
     max_duration: float,
     remove_directories: bool,
+    on_conflict: OnConflict | None,
+    backup_directory: str | None,
     compress: Mode,
     output: str,
     audit_log: str | None,
@@ -227,6 +244,7 @@ def command(
         ),
         settle=settle,
         max_duration=max_duration,
+        conflicts=_conflicts(on_conflict, backup_directory),
         compress=compress,
         output=output,
         audit_log=audit_log,
@@ -268,6 +286,7 @@ class Asked:
     settings: MoveSettings
     settle: float | None
     max_duration: float
+    conflicts: Conflicting
     compress: Mode
     output: str
     audit_log: str | None
@@ -276,6 +295,26 @@ class Asked:
     hook: HookChoice
     ssh: SshChoice
     started: Mapping[SshHost, StartedSsh] = Factory(dict)
+
+
+def _conflicts(choice: OnConflict | None, backup: str | None) -> Conflicting:
+    """
+    What is asked for by ``--on-conflict`` and ``--backup-directory``.
+    """
+    if backup is None:
+        return Conflicting(choice)
+    if choice != "backup":
+        raise click.UsageError(
+            "--backup-directory is where --on-conflict backup puts files: give both"
+        )
+    raw = os.fsencode(backup).removesuffix(b"/")
+    try:
+        RelativePath.parse(raw)
+    except UnsafePath as error:
+        raise ConfigError(
+            f"--backup-directory: a directory below DST, such as older: {error}"
+        ) from None
+    return Conflicting(choice, raw)
 
 
 def _listed(legs: Sequence[Leg], files_from: str, null: bool) -> Leg:
@@ -363,6 +402,7 @@ async def _move(reactor: Any, leg: Leg, asked: Asked, stream: LogStream) -> Exit
             metering.compressed if metering else None,
             asked.ssh,
             asked.started,
+            asked.conflicts,
         )
         receipts = begin_receipts(
             None if settings.dry_run else asked.audit_log,

@@ -11,6 +11,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from attrs import evolve
+
 from realize.accounts import Accounts
 from realize.cli.endpoints import (
     LocalPlace,
@@ -23,6 +25,7 @@ from realize.cli.endpoints import (
 from realize.cli.listening import Silence
 from realize.cli.report import Ends
 from realize.config import DirectorySettings
+from realize.conflicts import USUAL, Asked
 from realize.errors import ConfigError, PeerError
 from realize.net.ssh_command import SshChoice, SshHost
 from realize.observe.recorder import Party, Records, session_name
@@ -60,6 +63,7 @@ class Opener:
     :param compressed: where that is counted; by default, nowhere.
     :param ssh: how hosts are reached that are no peers.
     :param started: what runs already and is used first, by host.
+    :param conflicts: what is to be done about two files of one name.
     :raises ConfigError: the key can't be read.
     """
 
@@ -76,7 +80,9 @@ class Opener:
         compressed: CompressionMetrics | None = None,
         ssh: SshChoice | None = None,
         started: Mapping[SshHost, StartedSsh] | None = None,
+        conflicts: Asked = USUAL,
     ) -> None:
+        self._conflicts = conflicts
         self._ssh = ssh or SshChoice()
         self._started = dict(started or {})
         self._throttling = throttling
@@ -200,10 +206,16 @@ class Opener:
         if isinstance(place, LocalPlace):
             directory = self._local(place)
             with _naming(place):
-                return await directory.open_destination(place.below, party=self._party)
+                # Nobody has granted anything here.
+                asked = evolve(self._conflicts, choice=self._conflicts.choice or "fail")
+                return await directory.open_destination(
+                    place.below, party=self._party, conflicts=asked
+                )
         connection = await self._connect(place, stack, connections)
         with _naming(place):
-            return await connection.open_destination(place.directory, _asked(place))
+            return await connection.open_destination(
+                place.directory, _asked(place), self._conflicts
+            )
 
     def _local(self, place: LocalPlace) -> LocalDirectory:
         if place.path not in self._directories:

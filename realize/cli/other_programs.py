@@ -94,8 +94,7 @@ OPTIONS: Final[tuple[tuple[tuple[str, ...], str], ...]] = (
             "--force",
             "--interactive",
         ),
-        "does not exist: whether a file may be replaced is the right `replace` of the "
-        "destination",
+        "is --on-conflict: replace, keep-both, backup, skip or fail",
     ),
 )
 

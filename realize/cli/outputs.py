@@ -304,6 +304,9 @@ class JsonOutput(StreamOutput):
                     "not_kept": list(outcome.not_kept),
                     "seconds": round(outcome.seconds, 6),
                     "blake3": digest_text(outcome.digest) or None,
+                    "conflict": outcome.conflict or None,
+                    "path_there": _name(outcome.path_there),
+                    "older": _name(outcome.older),
                     "end": self.ends.of(outcome) if outcome.side else None,
                     "code": outcome.code or None,
                     "text": outcome.text or None,
@@ -339,6 +342,7 @@ class JsonOutput(StreamOutput):
                 "kept": totals.kept,
                 "reused": totals.reused,
                 "not_kept": totals.not_kept,
+                "conflicts": totals.conflicts,
                 "compressed": result.compressed[0],
                 "compressed_to": result.compressed[1],
                 "reconnects": result.reconnects,
@@ -347,3 +351,7 @@ class JsonOutput(StreamOutput):
 
     def _write(self, values: dict[str, Any]) -> None:
         self.out.line(json_text(values))
+
+
+def _name(path: bytes) -> str | None:
+    return printable(path) if path else None

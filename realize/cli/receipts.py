@@ -94,7 +94,7 @@ class MoveReceipts:
                 event,
                 directory,
                 where,
-                join(below, item.file.path),
+                join(below, item.path_there if event == "final" else item.file.path),
                 item.file.size,
                 item.digest,
                 other_party(place, self.destination, self.source),

@@ -10,6 +10,7 @@ from typing import Final
 from attrs import frozen
 
 from realize.cli.exits import Exit
+from realize.conflicts import CHOICES
 from realize.model import Attribute, Notice, NoticeKind
 from realize.move.outcome import Kind, Outcome, Totals
 from realize.paths import printable
@@ -17,7 +18,7 @@ from realize.units import format_duration, format_rate, format_size
 
 #: What to do about an outcome, by :attr:`realize.errors.PeerError.code`.
 _ADVICE: Final = {
-    "ALREADY_EXISTS": "allow this host to replace files there, or remove that one",
+    "ALREADY_EXISTS": "choose with --on-conflict: replace, keep-both, backup or skip",
     "BUSY": "run again later",
     "DIGEST_MISMATCH": "run again; if that does not help, check disk and memory",
     "DIRECTORY_GONE": "see whether its disk is mounted",
@@ -31,6 +32,7 @@ _ADVICE: Final = {
     "NO_SPACE": "make room there and run again",
     "OVER_SHARE": "run again later",
     "SAME_FILE": "give two places",
+    "SKIPPED": "choose otherwise with --on-conflict, or rename one of the two",
     "SOURCE_CHANGED": "run again later",
     "STILL_OPEN": "run again later",
     "SYNC_FAILED": "check the disk there; the source is untouched",
@@ -60,6 +62,15 @@ _NOTICES: Final[dict[NoticeKind, tuple[str, str]]] = {
 
 #: Notices of files that are moved.
 _OF_FILES: Final[tuple[NoticeKind, ...]] = ("kept", "set-id")
+
+#: What was done about two files of one name, in the order of :data:`CHOICES`.
+_CONFLICTS: Final = (
+    "replaced an older file",
+    "got a number, beside another file of the name",
+    "put an older file aside",
+    "skipped, another file has the name",
+    "not moved, another file has the name",
+)
 
 _WOULD: Final[dict[Kind, str]] = {
     "moved": "move",
@@ -231,8 +242,13 @@ def _first(result: Result) -> str:
 def _how(result: Result) -> Iterator[str]:
     totals = result.totals
     files = totals.files
-    if files["replaced"]:
-        yield f"{files['replaced']:,} replaced an older file"
+    met = totals.conflicts
+    if replaced := max(files["replaced"] - met["backup"], met["replace"]):
+        yield f"{replaced:,} replaced an older file"
+    told = dict(zip(CHOICES, _CONFLICTS, strict=True))
+    for choice, number in met.items():
+        if number and choice != "replace":
+            yield f"{number:,} {told[choice]} (--on-conflict {choice})"
     if files["present"]:
         yield f"{files['present']:,} {_were(files['present'])} there already"
     if files["renamed"]:

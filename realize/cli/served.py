@@ -16,10 +16,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from twisted.internet.threads import deferToThreadPool
 
 from realize.config import DirectorySettings
+from realize.conflicts import USUAL, Asked
 from realize.errors import DirectoryGone, DiskError, NoSuchFile, NotAllowed, UnsafePath
 from realize.observe.levels import Levels
 from realize.observe.recorder import LOCAL, Party
@@ -233,10 +234,16 @@ class Beginning:
             raise NotAllowed(str(error)) from None
 
     async def open_destination(
-        self, below: bytes = b"", replace: bool = True, party: Party = LOCAL
+        self,
+        below: bytes = b"",
+        replace: bool = True,
+        party: Party = LOCAL,
+        conflicts: Asked = USUAL,
     ) -> Destination:
         """
         Open a directory to put files into.
+
+        Where nobody has granted anything, nothing is replaced without being asked for.
 
         :param below: what is behind ``/./`` need not exist.
         :raises NotAllowed: it is not there, or not granted.
@@ -246,11 +253,12 @@ class Beginning:
         grant, rest = self.served.find(path, "put")
         if self.served.is_everything:
             top = path
+            conflicts = evolve(conflicts, choice=conflicts.choice or "fail")
         else:
             top, inside = grant.path, join(rest, inside) if inside else rest
         try:
             return await self.served.local(top).open_destination(
-                inside, replace and grant.replace, party
+                inside, replace and grant.replace, party, conflicts
             )
         except (DirectoryGone, DiskError) as error:
             raise NotAllowed(

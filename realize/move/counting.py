@@ -102,5 +102,8 @@ class Counting(IdleObserver):
         lacks = Counter(each for outcome in outcomes for each in outcome.not_kept)
         for attribute, number in lacks.items():
             self.metrics.not_kept.labels(*self.ends, attribute).inc(number)
+        met = Counter(each.conflict for each in outcomes if each.conflict)
+        for choice, number in met.items():
+            self.metrics.conflicts.labels(*self.ends, choice).inc(number)
         self.metrics.bytes.labels(*self.ends, "reused").inc(reused)
         self.metrics.bytes.labels(*self.ends, "renamed").inc(renamed)

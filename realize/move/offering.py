@@ -172,6 +172,7 @@ class Offerer:
         item.offered = True
         item.partial = held.partial
         item.replaces = held.present >= 0
+        item.conflict = held.conflict
         item.present, item.version = held.present, held.version
         return (
             held.present == item.file.size

@@ -9,6 +9,7 @@ from typing import Final, Literal, Protocol, get_args
 
 from attrs import define, field, frozen
 
+from realize.conflicts import CHOICES, OnConflict
 from realize.model import FAILURES, Attribute, File, Notice, NoticeKind
 from realize.move.names import Names
 from realize.move.selection import Selection
@@ -44,6 +45,11 @@ class Outcome:
     :ivar digest: BLAKE3 of the content, or empty where nobody read it.
     :ivar reused: bytes that the destination took from the file that it replaces.
     :ivar not_kept: what the file system there did not take over.
+    :ivar conflict: what was done about another file of its name; empty if there was
+        none.
+    :ivar path_there: of the file at the destination, relative to its root; empty if it
+        is *path*.
+    :ivar older: path there of the file that gave way to it, if that was kept.
     """
 
     path: bytes
@@ -59,6 +65,9 @@ class Outcome:
     digest: bytes = b""
     reused: int = 0
     not_kept: Sequence[Attribute] = ()
+    conflict: OnConflict | Literal[""] = ""
+    path_there: bytes = b""
+    older: bytes = b""
 
 
 def _none_of_each_kind() -> dict[Kind, int]:
@@ -71,6 +80,10 @@ def _none_of_each_notice() -> dict[NoticeKind, int]:
 
 def _none_of_each_attribute() -> dict[Attribute, int]:
     return dict.fromkeys(get_args(Attribute), 0)
+
+
+def _none_of_each_choice() -> dict[OnConflict, int]:
+    return dict.fromkeys(CHOICES, 0)
 
 
 @define
@@ -92,6 +105,7 @@ class Totals:
     :ivar reused: bytes that needed no sending because a file that was replaced had
         them.
     :ivar not_kept: files that arrived without an attribute, by attribute.
+    :ivar conflicts: files of which another one had the name, by what was done.
     """
 
     listed: int = 0
@@ -106,6 +120,7 @@ class Totals:
     kept: int = 0
     reused: int = 0
     not_kept: dict[Attribute, int] = field(factory=_none_of_each_attribute)
+    conflicts: dict[OnConflict, int] = field(factory=_none_of_each_choice)
 
     @property
     def ended(self) -> int:

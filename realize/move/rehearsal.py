@@ -5,15 +5,16 @@ A dry run: what would become of each file, found out without changing anything.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Literal
 
 from attrs import define, field
 
+from realize.conflicts import CHOICES, Conflicts, OnConflict
 from realize.errors import DigestMismatch, PeerError
 from realize.model import Directory, Failure, Held
 from realize.move.line import Stage
 from realize.move.listing import Lister
-from realize.move.outcome import MoveSettings
+from realize.move.outcome import Kind, MoveSettings
 from realize.move.run import Run
 from realize.move.tally import Item
 
@@ -82,18 +83,31 @@ class Rehearsal:
             if not isinstance(held, Held):
                 self._run.refuse([(item, held)], "destination")
                 continue
-            item.replaces = held.present >= 0
+            item.conflict = held.conflict or ("replace" if held.present >= 0 else "")
             equal = held.present == item.file.size
             (self._compare if equal else self._check).put([item])
 
     async def _check_batch(self, items: list[Item]) -> None:
         ready = await self._run.takeable(items)
         now = self._run.clock.seconds()
-        new = [item for item in ready if not item.replaces]
-        self._run.tally.foreseen(new, "moved", now)
-        self._run.tally.foreseen(
-            [item for item in ready if item.replaces], "replaced", now
-        )
+        self._foresee(ready, now)
+
+    def _foresee(self, items: Sequence[Item], now: float) -> None:
+        """
+        Files would be moved, if nothing is to be done about others of their names.
+        """
+        choices: list[OnConflict | Literal[""]] = ["", *CHOICES]
+        for choice in choices:
+            those = [item for item in items if item.conflict == choice]
+            if choice in ("skip", "fail"):
+                wanted = Conflicts(choice)
+                refused = [
+                    (item, Failure.of(wanted.error(item.file.path))) for item in those
+                ]
+                self._run.refuse(refused, "destination")
+            elif those:
+                kind: Kind = "replaced" if choice in ("replace", "backup") else "moved"
+                self._run.tally.foreseen(those, kind, now, choice)
 
     async def _compare_batch(self, items: list[Item]) -> None:
         ready = await self._run.digest_whole(items)
@@ -115,4 +129,4 @@ class Rehearsal:
                 self._run.refuse([(item, result)], "destination")
         now = self._run.clock.seconds()
         self._run.tally.foreseen(equal, "present", now)
-        self._run.tally.foreseen(other, "replaced", now)
+        self._foresee(other, now)

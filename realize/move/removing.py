@@ -193,7 +193,9 @@ class Remover:
         self, hidden: list[tuple[Item, bytes]]
     ) -> Sequence[Confirmed | Failure]:
         claims = [
-            Claim(item.file.path, item.version_there, item.file.size, item.digest, mark)
+            Claim(
+                item.path_there, item.version_there, item.file.size, item.digest, mark
+            )
             for item, mark in hidden
         ]
         try:

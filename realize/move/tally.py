@@ -7,11 +7,12 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Literal
 
-from attrs import define, field
+from attrs import define, evolve, field
 
-from realize.errors import NoSuchFile, NotSettled
+from realize.conflicts import OnConflict
+from realize.errors import AlreadyExists, NoSuchFile, NotSettled, Skipped
 from realize.model import (
     Failure,
     File,
@@ -23,6 +24,7 @@ from realize.model import (
     Prefix,
 )
 from realize.move.outcome import Kind, MoveObserver, Outcome, Side, Totals
+from realize.paths import join, parent_of
 
 _KINDS: Final[dict[How, Kind]] = {
     "written": "moved",
@@ -41,6 +43,7 @@ class Item:
     :ivar offered: whether the destination has taken the offer.
     :ivar partial: bytes of it that the destination has from an earlier run.
     :ivar replaces: whether the destination has a file of this name.
+    :ivar conflict: what it does about that, if it is another file.
     :ivar present: its bytes; -1 without one.
     :ivar version: which version of it that is; empty without one.
     :ivar differs: whether that one was read and has other content.
@@ -58,6 +61,7 @@ class Item:
     offered: bool = False
     partial: int = 0
     replaces: bool = False
+    conflict: OnConflict | Literal[""] = ""
     present: int = -1
     version: bytes = b""
     differs: bool = False
@@ -75,6 +79,16 @@ class Item:
         Whether it may have holes, and its digests are sparse ones.
         """
         return self.file.holes > 0
+
+    @property
+    def path_there(self) -> bytes:
+        """
+        Its path at the destination, once it is final there.
+        """
+        path = self.file.path
+        if self.finished is None or not self.finished.name:
+            return path
+        return join(parent_of(path), self.finished.name)
 
     @property
     def version_there(self) -> bytes:
@@ -250,11 +264,21 @@ class Tally:
                 for attribute in item.finished.not_kept:
                     self.totals.not_kept[attribute] += 1
 
-    def foreseen(self, items: Sequence[Item], kind: Kind, now: float) -> None:
+    def foreseen(
+        self,
+        items: Sequence[Item],
+        kind: Kind,
+        now: float,
+        conflict: OnConflict | Literal[""] = "",
+    ) -> None:
         """
         In a dry run: files would come to this end.
+
+        :param conflict: what would be done about others that have their names.
         """
-        self._end([_outcome(item, kind, now) for item in items])
+        self._end(
+            [evolve(_outcome(item, kind, now), conflict=conflict) for item in items]
+        )
 
     def unsettled(self, files: Sequence[File]) -> None:
         """
@@ -304,6 +328,8 @@ class Tally:
         for outcome in outcomes:
             files[outcome.kind] += 1
             file_bytes[outcome.kind] += outcome.size
+            if outcome.conflict:
+                self.totals.conflicts[outcome.conflict] += 1
         self._observer.ended(outcomes)
 
 
@@ -315,7 +341,8 @@ def _outcome(
     code: str = "",
     text: str = "",
 ) -> Outcome:
-    file = item.file
+    file, finished = item.file, item.finished
+    there = item.path_there
     return Outcome(
         file.path,
         file.size,
@@ -329,5 +356,28 @@ def _outcome(
         now - item.began,
         item.digest,
         item.reused,
-        item.finished.not_kept if item.finished else (),
+        finished.not_kept if finished else (),
+        _conflict(kind, code, finished),
+        there if there != file.path else b"",
+        finished.older if finished else b"",
     )
+
+
+def _conflict(
+    kind: Kind, code: str, finished: Finished | None
+) -> OnConflict | Literal[""]:
+    """
+    What was done about another file of the name, if there was one.
+    """
+    if code == Skipped.code:
+        return "skip"
+    if code == AlreadyExists.code:
+        return "fail"
+    if finished is None:
+        return ""
+    if finished.older:
+        return "backup"
+    if finished.gave_way or kind == "replaced":
+        return "replace"
+    # A file that is there already is in conflict with nobody.
+    return "keep-both" if finished.name and kind != "present" else ""

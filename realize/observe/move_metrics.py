@@ -9,6 +9,8 @@ from typing import Final
 from attrs import frozen
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from realize.conflicts import CHOICES
+
 #: Outcomes of files, as :data:`realize.move.outcome.Kind` has them.
 OUTCOMES: Final = (
     "moved",
@@ -43,6 +45,7 @@ class MoveMetrics:
     :ivar files: by outcome.
     :ivar bytes: of content that arrived, by how.
     :ivar not_kept: files that arrived without an attribute, by attribute.
+    :ivar conflicts: files of which another one had the name, by what was done.
     :ivar pending_files: listed and without an outcome; more may not be listed yet.
     :ivar pending_bytes: sizes of these.
     :ivar oldest_pending: seconds since 1970, when the oldest of these changed; 0 if
@@ -53,6 +56,7 @@ class MoveMetrics:
     files: Counter
     bytes: Counter
     not_kept: Counter
+    conflicts: Counter
     pending_files: Gauge
     pending_bytes: Gauge
     oldest_pending: Gauge
@@ -92,6 +96,11 @@ class MoveMetrics:
                 "destination did not take over.",
                 "attribute",
             ),
+            conflicts=counter(
+                "realize_move_conflicts_total",
+                "Files of which another one had the name at the destination.",
+                "choice",
+            ),
             pending_files=gauge(
                 "realize_move_pending_files",
                 "Files listed that have no outcome yet; the listing is some thousands "
@@ -119,6 +128,8 @@ class MoveMetrics:
             metrics.bytes.labels(*ends, how)
         for attribute in ATTRIBUTES:
             metrics.not_kept.labels(*ends, attribute)
+        for choice in CHOICES:
+            metrics.conflicts.labels(*ends, choice)
         for plain in (
             metrics.pending_files,
             metrics.pending_bytes,

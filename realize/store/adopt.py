@@ -15,8 +15,8 @@ import stat
 from collections.abc import Iterable
 from contextlib import suppress
 
+from realize.conflicts import Conflicts
 from realize.errors import (
-    AlreadyExists,
     Busy,
     NoSuchFile,
     OtherFileSystem,
@@ -47,26 +47,33 @@ class Adoption:
     :param guard: tells whether a file may be taken.
     :param root: the root they go to, at the same path.
     :param commits: makes things durable there.
-    :param replace: whether present files may give way.
+    :param conflicts: what is done about present files.
     """
 
     def __init__(
-        self, source: Root, guard: Guard, root: Root, commits: Commits, replace: bool
+        self,
+        source: Root,
+        guard: Guard,
+        root: Root,
+        commits: Commits,
+        conflicts: Conflicts,
     ) -> None:
         self._source = source
         self._guard = guard
         self._root = root
         self._commits = commits
-        self._replace = replace
+        self._conflicts = conflicts
         #: By path of a directory: where two names may be one, what it shows.
         self._filesystems: dict[bytes, FileSystem] = {}
         self._shown: dict[bytes, Shown] = {}
 
-    def take(self, file: File, entry: Entry) -> None:
+    def take(self, file: File, entry: Entry) -> bool:
         """
         Move one file into a directory that exists.  Durable after :meth:`sync`.
 
         :param entry: for the file; it gets ``how`` and ``version``.
+        :returns: False if another file has the name, so that it has to be compared with
+            that, and copied if they differ; nothing was done.
         :raises OtherFileSystem: it cannot be renamed to there; nothing was done.
         :raises PeerError: it may not be moved, or not now.
         """
@@ -82,7 +89,7 @@ class Adoption:
                     old, entry.name, file.path, file.identity
                 )
                 try:
-                    self._move(file, entry, fd, old, new)
+                    return self._move(file, entry, fd, old, new)
                 finally:
                     os.close(fd)
         except OSError as error:
@@ -159,7 +166,7 @@ class Adoption:
         finally:
             os.close(fd)
 
-    def _move(self, file: File, entry: Entry, fd: int, old: int, new: int) -> None:
+    def _move(self, file: File, entry: Entry, fd: int, old: int, new: int) -> bool:
         status = os.fstat(fd)
         present = self._look(file, entry, new)
         if present is None:
@@ -167,12 +174,13 @@ class Adoption:
         elif os.path.samestat(present, status) and not self._believed(entry, new):
             # It may be another file all the same: only its content tells.
             raise OtherFileSystem(f"{printable(file.path)}: would be compared")
-        elif self._replace or os.path.samestat(present, status):
+        elif self._conflicts.replaces or os.path.samestat(present, status):
             self._take_name(file, entry, fd, old, new)
+            entry.gave_way = not os.path.samestat(present, status)
+        elif self._conflicts.refuses and present.st_size != status.st_size:
+            raise self._conflicts.error(file.path)
         else:
-            raise AlreadyExists(
-                f"{printable(file.path)}: exists, and may not be replaced"
-            )
+            return False
         entry.how = "renamed"
         if stat.S_IMODE(status.st_mode) != entry.mode:
             attempt(lambda: os.fchmod(fd, entry.mode))
@@ -184,6 +192,7 @@ class Adoption:
             )
         entry.not_kept = not_kept(found.status, entry.mode, file.mtime_ns)
         entry.version = version_of(found.status)
+        return True
 
     def _look(self, file: File, entry: Entry, new: int) -> os.stat_result | None:
         """
@@ -233,7 +242,7 @@ class Adoption:
         self, file: File, entry: Entry, fd: int, old: int, new: int
     ) -> None:
         name = entry.name
-        if self._replace:
+        if self._conflicts.replaces or not self._conflicts.strict:
             # Where anything may give way, so may what is put there just now.
             os.rename(name, name, src_dir_fd=old, dst_dir_fd=new)
             return
@@ -287,7 +296,7 @@ class Adoption:
                         raise self._another(file, entry, new)
                     # Renaming one name of a file to another would do nothing.
                     os.unlink(name, dir_fd=hidden.fd)
-                elif self._replace:
+                elif self._conflicts.replaces:
                     os.rename(name, name, src_dir_fd=hidden.fd, dst_dir_fd=new)
                 else:
                     raise Busy(f"{printable(file.path)}: somebody changed it there")

@@ -107,7 +107,7 @@ class Claims:
         :raises PeerError: it has not this content.
         """
         wanted = Finish(claim.path, claim.size, claim.digest, 0, 0)
-        entry = Entry(wanted, parent, name, 0)
+        entry = Entry(wanted, parent, name, 0, exact=True)
         self._commits.commit([entry])
         if entry.error is not None:
             raise entry.error

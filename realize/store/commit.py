@@ -21,22 +21,26 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import zip_longest
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from attrs import define, field
 
+from realize.conflicts import Conflicts
 from realize.errors import (
     AlreadyExists,
+    Busy,
     DigestMismatch,
     PeerError,
+    Skipped,
     SyncFailed,
 )
 from realize.model import Attribute, Failure, Finish, Finished, How
-from realize.paths import parent_of, printable
+from realize.paths import join, parent_of, printable
 from realize.store.attributes import attempt, not_kept, set_mode
 from realize.store.guesses import Guesses, Unlimited
 from realize.store.identity import version_of
-from realize.store.names import Naming
+from realize.store.names import Found, Naming
+from realize.store.numbered import Names
 from realize.store.partial import Partial
 from realize.store.present import proven
 from realize.store.replaced import Replaced
@@ -53,6 +57,20 @@ MAX_SYNC_FAILURES: Final = 3
 #: Directories remembered as having durable parents.
 _MAX_ANCHORED: Final = 16_384
 
+#: How often a name is looked for anew that somebody else took meanwhile.
+_ATTEMPTS: Final = 8
+
+
+class Keeper(Protocol):
+    """
+    Whoever keeps files that give way: :class:`realize.store.older.Older`.
+    """
+
+    def keep(self, directory: int, name: bytes, path: bytes) -> bytes:
+        """
+        Take a file's name away, and tell where it is, durably, from now on.
+        """
+
 
 @define(eq=False)
 class Entry:
@@ -60,9 +78,13 @@ class Entry:
     A file of a group.
 
     :ivar directory: path of its directory.
+    :ivar name: that it gets there: its own, unless another file is known to have it.
     :ivar mode: permission bits it gets.
+    :ivar exact: whether no file of another name will do.
     :ivar how: how it came to be final; ``present`` until it was renamed.
     :ivar not_kept: what the file system did not take over.
+    :ivar gave_way: whether another file did.
+    :ivar older: its path, if it was kept.
     :ivar error: why it is not.
     """
 
@@ -70,10 +92,20 @@ class Entry:
     directory: bytes
     name: bytes
     mode: int
+    exact: bool = field(default=False, kw_only=True)
     how: How = "present"
     version: bytes = b""
     not_kept: list[Attribute] = field(factory=list)
+    gave_way: bool = False
+    older: bytes = b""
     error: PeerError | None = None
+
+    @property
+    def path(self) -> bytes:
+        """
+        Where the file is, once the group was committed.
+        """
+        return join(self.directory, self.name)
 
     @property
     def result(self) -> Finished | Failure:
@@ -82,7 +114,11 @@ class Entry:
         """
         if self.error is not None:
             return Failure.of(self.error)
-        return Finished(self.how, self.version, self.not_kept)
+        own = self.wanted.path.rpartition(b"/")[2]
+        name = self.name if self.name != own else b""
+        return Finished(
+            self.how, self.version, self.not_kept, name, self.older, self.gave_way
+        )
 
 
 @define(eq=False, kw_only=True)
@@ -102,18 +138,21 @@ class Commits:
 
     Several groups may be committed at the same time, from different threads.
 
-    :param replace: whether present files may give way.
+    :param conflicts: what is done about present files.
     :param replaced: takes the large ones that did.
     :param sync: ``fsync``, or in a test something that fails.
     :param together: :func:`~realize.store.together.sync_together`, or the same.
     :param close: says what closing says, :func:`~realize.store.syscalls.flush`.
     :param guesses: of the one whose files they are; by default not counted.
+    :ivar older: keeps files that give way, if they are to be kept.
     """
+
+    older: Keeper | None = None
 
     def __init__(
         self,
         root: Root,
-        replace: bool,
+        conflicts: Conflicts,
         replaced: Replaced,
         sync: Callable[[int], None] = os.fsync,
         together: Callable[[int, int], bool] = sync_together,
@@ -124,7 +163,7 @@ class Commits:
         self._pause = pause
         self._guesses = guesses or Unlimited()
         self._root = root
-        self._replace = replace
+        self._conflicts = conflicts
         self._fsync = sync
         self._together = together
         self._close = close
@@ -239,7 +278,7 @@ class Commits:
                         self._each(entries, self._close_written, "write")
                     shown = Shown(fd) if known.folds else None
                     naming = Naming(
-                        fd, self._replace, self._replaced, shown, known.inodes
+                        fd, self._conflicts, self._replaced, shown, known.inodes
                     )
                     if shown is None:
                         self._give(naming, entries)
@@ -281,7 +320,9 @@ class Commits:
 
     def _rename_one(self, naming: Naming, entry: WrittenEntry) -> None:
         written, path = entry.partial, entry.wanted.path
-        entry.how, found = naming.give(written.fd, written.name, entry.name, path)
+        found = self._settle(naming, entry)
+        if found is None:
+            return
         status = found.status
         if not found.certain:
             status = self._prove(naming.directory, entry)
@@ -294,6 +335,63 @@ class Commits:
             if "permissions" not in entry.not_kept:
                 self.sync(written.fd, path)
         entry.version = version_of(status)
+
+    def _settle(self, naming: Naming, entry: WrittenEntry) -> Found | None:
+        """
+        Give a partial its name, or another if there is a conflict; None if the file was
+        there already.
+        """
+        written, path = entry.partial, entry.wanted.path
+        for _ in range(_ATTEMPTS):
+            try:
+                how, found = naming.give(written.fd, written.name, entry.name, path)
+            except AlreadyExists:
+                if self._find_same(naming.directory, entry):
+                    return None
+                self._make_way(naming.directory, entry)
+            else:
+                entry.how = "replaced" if entry.older else how
+                entry.gave_way = entry.how == "replaced"
+                return found
+        raise Busy(f"{printable(path)}: others take each name that it could have")
+
+    def _make_way(self, directory: int, entry: Entry) -> None:
+        """
+        Another file has the name: choose another, or keep that file elsewhere.
+        """
+        path = entry.wanted.path
+        if self._conflicts.choice == "keep-both":
+            free = self._names(directory, entry).free
+            if free is not None:
+                self._root.path(join(entry.directory, free))
+                entry.name = free
+                return
+        elif self._conflicts.choice == "backup" and self.older is not None:
+            entry.older = self.older.keep(directory, entry.name, path)
+            return
+        raise self._conflicts.error(path)
+
+    def _names(self, directory: int, entry: Entry) -> Names:
+        own = entry.wanted.path.rpartition(b"/")[2]
+        return Names.of(directory, own, self._root.filesystem(directory))
+
+    def _find_same(self, directory: int, entry: Entry) -> bool:
+        """
+        Whether one of the names that a file may have leads to this content, durably;
+        the entry then has that name.
+        """
+        names, own = [entry.name], entry.name
+        if self._conflicts.choice == "keep-both":
+            names = self._names(directory, entry).sized(entry.wanted.size)
+        for name in names:
+            entry.name = name
+            try:
+                entry.version = version_of(self._prove(directory, entry))
+            except (DigestMismatch, FileNotFoundError):
+                continue
+            return True
+        entry.name = own
+        return False
 
     def _prove(self, directory: int, entry: Entry) -> os.stat_result:
         """
@@ -324,7 +422,12 @@ class Commits:
     def _prove_and_sync(
         self, directory: int, shown: Shown | None, entry: Entry
     ) -> None:
-        entry.version = version_of(self._prove(directory, entry))
+        try:
+            entry.version = version_of(self._prove(directory, entry))
+        except (DigestMismatch, FileNotFoundError):
+            both = self._conflicts.choice == "keep-both" and not entry.exact
+            if not both or not self._find_same(directory, entry):
+                raise
         if shown is not None:
             shown.check(entry.name, entry.wanted.path)
 
@@ -411,7 +514,10 @@ class Commits:
         """
         Close a partial, and delete it if it is of no use to a later run.
         """
-        useless = isinstance(entry.error, (AlreadyExists, DigestMismatch, SyncFailed))
+        # With a version it was found to be there already.
+        useless = bool(entry.version) or isinstance(
+            entry.error, AlreadyExists | DigestMismatch | Skipped | SyncFailed
+        )
         renamed = entry.how != "present"
         if useless and not renamed:
             with (

@@ -9,8 +9,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from msgspec.structs import replace
+
 from realize.accounts import Account, unlimited
 from realize.config import DirectorySettings
+from realize.conflicts import Conflicts
 from realize.delta.exchange import Patch, Sign, Signed
 from realize.errors import (
     BadRequest,
@@ -46,7 +49,9 @@ from realize.store.guesses import Guesses, Unlimited
 from realize.store.incoming import Incoming, IncomingFiles
 from realize.store.interface import Source
 from realize.store.marks import Marks
+from realize.store.numbered import Names
 from realize.store.offers import Offers
+from realize.store.older import Older
 from realize.store.partial import Partial
 from realize.store.present import held, proven
 from realize.store.requests import affordable, check_paths, too_much
@@ -74,7 +79,7 @@ class LocalDestination:
     :param root: closed by :meth:`close`.
     :param work: runs the operations; closed too.
     :param ledger: shared by the stores of a directory.
-    :param replace: whether present files may give way.
+    :param conflicts: what is done about present files.
     :param name: what messages call it.
     :param recorder: told of what happens to files.
     :param sync: ``fsync``, or in a test something that fails.
@@ -89,7 +94,7 @@ class LocalDestination:
         work: WorkQueue,
         ledger: SpaceLedger,
         settings: DirectorySettings,
-        replace: bool,
+        conflicts: Conflicts,
         name: str,
         recorder: Recorder,
         *,
@@ -103,14 +108,14 @@ class LocalDestination:
         root.exact = True
         self._work = work
         self._settings = settings
-        self._replace = replace
+        self._conflicts = conflicts
         self._name = name
         self._recorder = recorder
         self._replaced = ledger.replaced
         self._guesses = guesses or Unlimited()
         self._commits = Commits(
             root,
-            replace,
+            conflicts,
             self._replaced,
             sync,
             together,
@@ -124,7 +129,7 @@ class LocalDestination:
             root,
             self._files,
             self._commits,
-            replace,
+            conflicts,
             recorder,
             self._guesses,
             work.pause,
@@ -134,7 +139,10 @@ class LocalDestination:
         self._claims = Claims(root, self._commits)
         self._marks = Marks(root)
         self._offers = Offers(
-            root, self._files, self._commits, ledger, replace, settings.directory_mode
+            root, self._files, self._commits, ledger, conflicts, settings.directory_mode
+        )
+        self._commits.older = Older(
+            root, self._commits, self._make_directory, conflicts.backup
         )
 
     @property
@@ -306,27 +314,38 @@ class LocalDestination:
                 continue
             try:
                 path = self._root.path(wanted.path)
-                with (
-                    self._root.directory(parent_of(path.raw)) as directory,
-                    proven(
-                        directory,
-                        path.name,
-                        wanted.size,
-                        wanted.digest,
-                        guesses=self._guesses,
-                        pause=self._work.pause,
-                    ) as (_fd, status),
-                ):
-                    results.append(held(status))
+                with self._root.directory(parent_of(path.raw)) as directory:
+                    results.append(self._compare_one(directory, path.name, wanted))
             except Exception as error:  # noqa: BLE001 - of this file only
                 failed = self._root.error_of(error, wanted.path, "read")
                 results.append(Failure.of(failed))
         return results
 
+    def _compare_one(self, directory: int, name: bytes, wanted: Finish) -> Held:
+        choice, names = self._conflicts.choice, [name]
+        if choice == "keep-both":
+            known = self._root.filesystem(directory)
+            names += Names.of(directory, name, known).sized(wanted.size)
+        for last, each in enumerate(names, 1 - len(names)):
+            try:
+                with proven(
+                    directory,
+                    each,
+                    wanted.size,
+                    wanted.digest,
+                    guesses=self._guesses,
+                    pause=self._work.pause,
+                ) as (_fd, status):
+                    return replace(held(status), conflict=choice)
+            except DigestMismatch:
+                if not last:
+                    raise
+        raise AssertionError("it has one name at least")
+
     def _sign(self, wanted: Sign) -> Signed:
         self._root.check()
         self._root.path(wanted.path)
-        if not self._replace:
+        if not self._conflicts.takes_names:
             raise NotAllowed(f"{printable(wanted.path)}: may not be replaced")
         return self._signer.sign(wanted)
 
@@ -398,9 +417,7 @@ class LocalDestination:
         try:
             self._recorder.final(
                 [
-                    Settled(
-                        each.wanted.path, each.wanted.size, each.wanted.digest, each.how
-                    )
+                    Settled(each.path, each.wanted.size, each.wanted.digest, each.how)
                     for each in done
                 ]
             )
@@ -445,7 +462,7 @@ class LocalDestination:
             return [] if ours.f_fsid == theirs.f_fsid else None
         modes = {each.path: each.mode for each in directories}
         adoption = Adoption(
-            source.root, source.guard, self._root, self._commits, self._replace
+            source.root, source.guard, self._root, self._commits, self._conflicts
         )
         entries = []
         for file in files:
@@ -461,7 +478,9 @@ class LocalDestination:
                 self._commits.check(file.path, entry.directory)
                 self._files.forget(file.path)
                 self._offers.make_directory(entry.directory, modes)
-                adoption.take(file, entry)
+                if not adoption.take(file, entry):
+                    text = f"{printable(file.path)}: would be compared"
+                    entry.error = OtherFileSystem(text)
             except OtherFileSystem as error:
                 if all(each.how != "renamed" for each in entries):
                     return None
@@ -471,6 +490,9 @@ class LocalDestination:
         adoption.sync(entries)
         self._record(entries)
         return [entry.result for entry in entries]
+
+    def _make_directory(self, path: bytes) -> None:
+        self._offers.make_directory(path, {})
 
     def _free(self) -> int:
         # What gave way counts as free.

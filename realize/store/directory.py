@@ -16,6 +16,7 @@ from txaio.tx import make_logger
 
 from realize.accounts import Accounts
 from realize.config import DirectorySettings
+from realize.conflicts import USUAL, Asked, agreed
 from realize.observe.events import (
     BUG,
     LEASES_UNAVAILABLE,
@@ -138,7 +139,11 @@ class LocalDirectory:
         return store
 
     async def open_destination(
-        self, below: bytes = b"", replace: bool = True, party: Party = LOCAL
+        self,
+        below: bytes = b"",
+        replace: bool = True,
+        party: Party = LOCAL,
+        conflicts: Asked = USUAL,
     ) -> LocalDestination:
         """
         Open the directory, or one below it, to put files into.
@@ -147,15 +152,21 @@ class LocalDirectory:
             is offered.
         :param replace: whether present files may give way.
         :param party: for whom.
+        :param conflicts: what is to be done about those, as far as the settings and
+            *replace* allow.
         :raises DirectoryGone: the directory is not there, or its marker is not.
-        :raises UnsafePath: *below* is not canonical.
+        :raises UnsafePath: *below*, or the directory for older files, is not canonical.
+        :raises NotAllowed: what is to be done about present files is not allowed.
         """
         from realize.store.destination import LocalDestination
 
+        settings = self.settings
+        backup = os.fsencode(settings.backup_directory or "")
+        wanted = agreed(conflicts, settings.on_conflict, backup, replace)
         root, device = await self._pool.run(self._open_destination_root, below, party)
         accounts, who = self._accounts, (party.peer, party.session)
         ledger = SpaceLedger(
-            self.settings.min_free,
+            settings.min_free,
             accounts.space(device).account(*who),
             self._replaced,
         )
@@ -163,8 +174,8 @@ class LocalDirectory:
             root,
             WorkQueue(self._pool, (party.peer, party.session)),
             ledger,
-            self.settings,
-            replace,
+            settings,
+            wanted,
             self._name_of(below),
             self._recorder(party, below),
             memory=accounts.memory.account(*who),

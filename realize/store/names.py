@@ -19,6 +19,7 @@ from typing import Final
 
 from attrs import define, frozen
 
+from realize.conflicts import Conflicts
 from realize.errors import AlreadyExists, NameTaken, NoSuchFile
 from realize.model import How
 from realize.paths import PARTIAL_PREFIX, PARTIAL_SUFFIX, printable
@@ -132,14 +133,14 @@ class Naming:
     Gives finished partials their names, in one directory.
 
     :ivar directory: descriptor.
-    :ivar replace: whether present files may give way.
+    :ivar conflicts: what is done about present files; here, whether they give way.
     :ivar replaced: takes the large ones that did.
     :ivar shown: what the directory shows, where two names may be one.
     :ivar inodes: whether an inode number stays that of its file.
     """
 
     directory: int
-    replace: bool
+    conflicts: Conflicts
     replaced: Replaced
     shown: Shown | None = None
     inodes: bool = False
@@ -190,14 +191,14 @@ class Naming:
             )
         except FileExistsError:
             self._look(name, path)
-            if not self.replace:
+            if not self.conflicts.replaces:
                 raise AlreadyExists(
                     f"{printable(path)}: exists, and may not be replaced"
                 ) from None
         except OSError as error:
             if error.errno not in UNSUPPORTED:
                 raise
-            if not self.replace:
+            if not self.conflicts.replaces:
                 self._link(fd, partial, name, path)
                 return "written"
             if self._look(name, path) is None:
@@ -271,6 +272,15 @@ class Naming:
             raise AlreadyExists(
                 f"{printable(path)}: exists, and may not be replaced"
             ) from None
+        except OSError as error:
+            if error.errno not in NO_LINKS or self.conflicts.strict:
+                raise
+            if self._look(name, path) is not None:
+                raise AlreadyExists(
+                    f"{printable(path)}: exists, and may not be replaced"
+                ) from None
+            self._rename_over(fd, partial, name)
+            return
         unlink(directory, partial, fd)
 
     def _attempt(

@@ -11,9 +11,10 @@ from contextlib import suppress
 from typing import Final
 
 from attrs import define
+from msgspec.structs import replace
 
+from realize.conflicts import Conflicts
 from realize.errors import (
-    AlreadyExists,
     DiskError,
     NameTaken,
     NoSuchFile,
@@ -28,6 +29,7 @@ from realize.store.commit import Commits
 from realize.store.incoming import Incoming, IncomingFiles
 from realize.store.kept import DirectoriesInTurn
 from realize.store.names import may_keep_others
+from realize.store.numbered import Names
 from realize.store.partial import held_bytes
 from realize.store.present import held, look
 from realize.store.root import Root, disk_error
@@ -70,7 +72,7 @@ class Offers:
 
     :param files: where files are announced that were taken.
     :param ledger: where their space comes from.
-    :param replace: whether present files may give way.
+    :param conflicts: what is done about present files.
     :param directory_mode: permission bits of all new directories; None: as the
         source's.
     """
@@ -81,14 +83,14 @@ class Offers:
         files: IncomingFiles,
         commits: Commits,
         ledger: SpaceLedger,
-        replace: bool,
+        conflicts: Conflicts,
         directory_mode: int | None,
     ) -> None:
         self._root = root
         self._files = files
         self._commits = commits
         self._ledger = ledger
-        self._replace = replace
+        self._conflicts = conflicts
         self._directory_mode = directory_mode
         #: By device: whether a file can be named there so that no other gives way.
         self._keeps: dict[int, bool] = {}
@@ -209,7 +211,8 @@ class Offers:
         self._files.announce(file)
         file.leftover = file.partial is None and partial > 0
         file.kept_out = self._kept_out(file.path, present)
-        if not _may_be_it(present, offer.size):
+        size = self._size_of(file, offer.size, present, turn)
+        if size != offer.size:
             if file.kept_out is not None:
                 raise file.kept_out.error
             # Anew: the disk may have become fuller than when it was promised first.
@@ -220,7 +223,7 @@ class Offers:
             # Probably there already, it needs no space now: the disk may be full.
             file.holes = min(offer.holes, offer.size)
         file.busy = False
-        return held(present, partial)
+        return self._answer(present, size, partial)
 
     def _consider(self, offer: Offer, free: int, turn: Turn) -> Held:
         file = self._file(offer)
@@ -229,13 +232,14 @@ class Offers:
             present, partial = self._look(file, turn)
         except NoSuchFile:
             present, partial = None, 0
-        if not _may_be_it(present, offer.size):
+        size = self._size_of(file, offer.size, present, turn)
+        if size != offer.size:
             kept_out = self._kept_out(file.path, present)
             if kept_out is not None:
                 raise kept_out.error
             missing = offer.size - offer.holes - partial - file.promised
             self._ledger.check(max(0, missing), free)
-        return held(present, partial)
+        return self._answer(present, size, partial)
 
     def _file(self, offer: Offer) -> Incoming:
         file = self._files.get(offer.path)
@@ -269,7 +273,7 @@ class Offers:
 
         :raises DiskError: it cannot, whatever is sent.
         """
-        if self._replace:
+        if self._conflicts.replaces or not self._conflicts.strict:
             return
         directory, _ = turn.go(file.directory)
         if not self._root.filesystem(directory).cached:
@@ -285,12 +289,33 @@ class Offers:
             )
 
     def _kept_out(self, path: bytes, present: os.stat_result | None) -> Failure | None:
-        if present is None or self._replace:
+        if present is None or not self._conflicts.refuses:
             return None
-        return Failure.of(
-            AlreadyExists(f"{printable(path)}: exists, and may not be replaced")
-        )
+        return Failure.of(self._conflicts.error(path))
 
+    def _size_of(
+        self, file: Incoming, wanted: int, present: os.stat_result | None, turn: Turn
+    ) -> int:
+        """
+        Size of the present file, or of that with another of its names that has the
+        size which is wanted; -1 if there is none.
+        """
+        if present is None:
+            return -1
+        if self._conflicts.choice != "keep-both" or present.st_size == wanted:
+            return present.st_size
+        directory, _ = turn.go(file.directory)
+        known = self._root.filesystem(directory)
+        names = Names.of(directory, file.name, known)
+        return wanted if names.sized(wanted) else -1
 
-def _may_be_it(present: os.stat_result | None, size: int) -> bool:
-    return present is not None and present.st_size == size
+    def _answer(self, present: os.stat_result | None, size: int, partial: int) -> Held:
+        """
+        What is held; *size* as from :meth:`_size_of`.
+        """
+        if present is None:
+            return Held(partial)
+        choice = self._conflicts.choice
+        if choice == "keep-both":
+            return Held(partial, size, conflict=choice)
+        return replace(held(present, partial), conflict=choice)

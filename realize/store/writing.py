@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from realize.conflicts import Conflicts
 from realize.delta.exchange import Patch
 from realize.errors import BadRequest, NotAllowed
 from realize.model import Failure, Piece, Written
@@ -35,7 +36,7 @@ class Writer:
 
     :param files: those that were offered.
     :param commits: knows what must not be written any more.
-    :param replace: whether present files may give way.
+    :param conflicts: what is done about present files.
     :param recorder: told of what was written, and what failed.
     :param guesses: of the one who writes: a part of the present file and a digest of
         the whole are one.
@@ -47,7 +48,7 @@ class Writer:
         root: Root,
         files: IncomingFiles,
         commits: Commits,
-        replace: bool,
+        conflicts: Conflicts,
         recorder: Recorder,
         guesses: Guesses,
         pause: Callable[[], object] = lambda: None,
@@ -56,7 +57,7 @@ class Writer:
         self._root = root
         self._files = files
         self._commits = commits
-        self._replace = replace
+        self._conflicts = conflicts
         self._recorder = recorder
         self._guesses = guesses
 
@@ -183,7 +184,7 @@ class Writer:
         return partial.size
 
     def _patch(self, file: Incoming, patch: Patch, payload: memoryview) -> int:
-        if not self._replace:
+        if not self._conflicts.takes_names:
             raise NotAllowed(f"{printable(file.path)}: may not be replaced")
         partial = file.partial
         anew = bool(patch.steps) and patch.steps[0].offset == 0

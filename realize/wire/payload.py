@@ -259,8 +259,8 @@ class Octets(amp.String):
     :param most: how many.
     """
 
-    def __init__(self, most: int) -> None:
-        super().__init__()
+    def __init__(self, most: int, optional: bool = False) -> None:
+        super().__init__(optional)
         self._most = most
 
     def fromString(self, inString: bytes) -> bytes:  # noqa: N803  # Twisted's name

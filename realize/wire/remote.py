@@ -18,6 +18,7 @@ from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
+from realize.conflicts import USUAL, Asked
 from realize.errors import NotWelcomed, PeerGone
 from realize.net.keys import public_bytes
 from realize.net.throttled import Shared, ThrottledConnection, ThrottledFactory
@@ -120,16 +121,22 @@ class Connection:
         return RemoteSource(self, name, answer["store"], answer["payload"].head)
 
     async def open_destination(
-        self, directory: str, below: bytes = b""
+        self, directory: str, below: bytes = b"", conflicts: Asked = USUAL
     ) -> RemoteDestination:
         """
         Open a directory of the peer, or one below it, to put files into.
 
+        :param conflicts: what is to be done about files whose names others have.
         :raises PeerError: as :class:`~realize.wire.commands.OpenDestination`.
         :raises PeerGone: the connection was lost.
         """
         answer = await self.ask(
-            commands.OpenDestination, quick=True, directory=directory, below=below
+            commands.OpenDestination,
+            quick=True,
+            directory=directory,
+            below=below,
+            on_conflict=conflicts.choice,
+            backup=conflicts.backup or None,
         )
         name = store_name(self.peer, directory, below)
         return RemoteDestination(self, name, answer["store"], answer["payload"].head)

@@ -21,6 +21,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
+from realize.conflicts import CHOICES, Asked, OnConflict
 from realize.delta.exchange import Sign, weight_of
 from realize.errors import BadRequest, DirectoryGone, NotAllowed
 from realize.model import MAX_BATCH_BYTES
@@ -56,7 +57,11 @@ class Directory(Protocol):
         """
 
     async def open_destination(
-        self, below: bytes = ..., replace: bool = ..., party: Party = ...
+        self,
+        below: bytes = ...,
+        replace: bool = ...,
+        party: Party = ...,
+        conflicts: Asked = ...,
     ) -> Destination:
         """
         Open it, or a directory below it, to put files into.
@@ -157,13 +162,20 @@ class Responders(Link):
         return await self._opened(begin)
 
     @commands.OpenDestination.responder
-    async def open_destination(self, directory: str, below: bytes) -> Answer:
+    async def open_destination(
+        self,
+        directory: str,
+        below: bytes,
+        on_conflict: str | None = None,
+        backup: bytes | None = None,
+    ) -> Answer:
         self._require(directory, "put")
+        asked = Asked(_choice(on_conflict), backup or b"")
 
         async def begin() -> _OpenDestination:
             replace = self._require(directory, "put").replace
             offered = self._service.directory(directory)
-            store = await offered.open_destination(below, replace, self.party)
+            store = await offered.open_destination(below, replace, self.party, asked)
             return _OpenDestination(directory, offered, store, replace)
 
         return await self._opened(begin)
@@ -380,3 +392,12 @@ class Responders(Link):
     @commands.Confirm.responder
     async def confirm(self, store: int, payload: Unpacked) -> Answer:
         return {"payload": pack(await self._destination(store).confirm(payload.head))}
+
+
+def _choice(word: str | None) -> OnConflict | None:
+    for choice in CHOICES:
+        if word == choice:
+            return choice
+    if word is not None:
+        raise BadRequest(f"on_conflict is one of {', '.join(CHOICES)}")
+    return None

@@ -251,7 +251,7 @@ class TestWhatStays:
         for name in ("directory", "file"):
             (tree / name).write_bytes(b"new")
         (there / "directory").mkdir()
-        (there / "file").write_bytes(b"old")
+        (there / "file").write_bytes(b"older")
         files = listed(source)
         wanted = [files[b"directory"], files[b"file"]]
         putting = Putting(there, replace=False)

@@ -19,6 +19,7 @@ import pytest
 from attrs import evolve
 from blake3 import blake3
 
+from realize.conflicts import Conflicts
 from realize.model import Finished, Offer, Piece
 from realize.paths import is_partial
 from realize.store.commit import Commits, WrittenEntry
@@ -577,7 +578,7 @@ def test_what_closing_says_counts(tree, number):
             raise OSError(number, os.strerror(number))
 
     root = Cached.open(tree, name="there")
-    commits = Commits(root, True, Replaced(), close=close)
+    commits = Commits(root, Conflicts("replace"), Replaced(), close=close)
     with root.directory(b"") as directory:
         partial = Partial.begin(directory, b".x.realize-part")
     partial.write(0, memoryview(b"content"))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from realize.conflicts import Conflicts
 from realize.errors import AlreadyExists, NoSuchFile
 from realize.model import Offer
 from realize.store.names import Naming, find, unlink
@@ -137,7 +138,9 @@ def test_swapped_just_before_the_rename(tree, directory, partial):
     (tree / "x").write_bytes(b"old")
     replaced = Swapping(tree, locked=True)
     with pytest.raises(NoSuchFile, match="leads to another file"):
-        Naming(directory, True, replaced).give(partial.fd, PARTIAL, b"x", b"x")
+        Naming(directory, Conflicts("replace"), replaced).give(
+            partial.fd, PARTIAL, b"x", b"x"
+        )
     assert contents(tree) == {os.fsdecode(PARTIAL): b"begin"}
     assert find(directory, PARTIAL, replaced.fd)
     os.close(replaced.fd)
@@ -150,7 +153,9 @@ def test_a_file_that_nobody_writes_is_left_where_it_is(tree, directory, partial)
     (tree / "x").write_bytes(b"old")
     replaced = Swapping(tree, locked=False)
     with pytest.raises(NoSuchFile):
-        Naming(directory, True, replaced).give(partial.fd, PARTIAL, b"x", b"x")
+        Naming(directory, Conflicts("replace"), replaced).give(
+            partial.fd, PARTIAL, b"x", b"x"
+        )
     assert contents(tree) == {"x": b"begin"}
     os.close(replaced.fd)
 
@@ -161,9 +166,11 @@ def test_taken_name(tree, directory, partial):
     """
     (tree / "x").write_bytes(b"old")
     with pytest.raises(AlreadyExists):
-        Naming(directory, False, Replaced()).give(partial.fd, PARTIAL, b"x", b"x")
+        Naming(directory, Conflicts("fail"), Replaced()).give(
+            partial.fd, PARTIAL, b"x", b"x"
+        )
     assert (tree / "x").read_bytes() == b"old"
-    how, found = Naming(directory, True, Replaced()).give(
+    how, found = Naming(directory, Conflicts("replace"), Replaced()).give(
         partial.fd, PARTIAL, b"x", b"x"
     )
     assert (how, found.status.st_size) == ("replaced", 5)

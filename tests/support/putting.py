@@ -11,6 +11,7 @@ from typing import Any
 
 from realize.accounts import Account
 from realize.config import DirectorySettings
+from realize.conflicts import Conflicts
 from realize.digest import new_hasher
 from realize.model import Failure, Finish, Finished, Held, Offer, Piece, Written
 from realize.store.destination import MAX_OPEN, LocalDestination
@@ -58,7 +59,7 @@ class Putting:
             WorkQueue(pool),
             self.ledger,
             DirectorySettings(path, **settings),
-            replace,
+            Conflicts("replace" if replace else "fail", strict=not replace),
             "there",
             new_recorder(),
             sync=sync,

@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IProtocol
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock, deferLater
 
+from realize.conflicts import USUAL, Asked
 from realize.net.throttled import Shared, ThrottledFactory
 from realize.observe.levels import Levels
 from realize.observe.recorder import LOCAL, Party
@@ -64,7 +65,11 @@ class MemoryDirectory:
         return MemorySource(self.disk, Link(self.clock))
 
     async def open_destination(
-        self, below: bytes = b"", replace: bool = True, party: Party = LOCAL
+        self,
+        below: bytes = b"",
+        replace: bool = True,
+        party: Party = LOCAL,
+        conflicts: Asked = USUAL,
     ) -> Destination:
         """
         A destination; *below* is only noted.

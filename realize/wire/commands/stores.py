@@ -82,18 +82,31 @@ class OpenDestination(Request):
     """
     Open a store to put files into.  Right: put; replace is used if it is there.
 
+    Without *on_conflict* a file replaces another one of its name where the right was
+    granted, and fails elsewhere, if the directory has no choice of its own.
+
     :param directory: its id.
     :param below: a path below the directory that becomes the root of the store; empty
         for the directory itself.  It need not exist yet.
+    :param on_conflict: one of :data:`realize.conflicts.CHOICES`.
+    :param backup: a path below *below* where older files go with ``backup``; what the
+        directory has as its own comes first.
     :returns: ``store``, the number of the store on this connection; ``payload``, its
         :class:`~realize.model.Place`.
-    :raises NotAllowed: no such directory, or no such right; the same for both.
+    :raises NotAllowed: no such directory, or no such right; the same for both.  Or what
+        is to be done about conflicts is not allowed there.
     :raises DirectoryGone: the directory does not exist.
-    :raises UnsafePath: *below* is not a canonical path.
-    :raises BadRequest: too many stores are open on this connection.
+    :raises UnsafePath: *below*, or *backup*, is not a canonical path.
+    :raises BadRequest: too many stores are open on this connection, or *on_conflict* is
+        not known.
     """
 
-    arguments = [(b"directory", Word()), (b"below", Octets(MAX_RAW_PATH))]
+    arguments = [
+        (b"directory", Word()),
+        (b"below", Octets(MAX_RAW_PATH)),
+        (b"on_conflict", Word(optional=True)),
+        (b"backup", Octets(MAX_RAW_PATH, optional=True)),
+    ]
     response = [(b"store", Unsigned()), (b"payload", Payload(Place))]
 
 
