@@ -4,7 +4,9 @@ The words that start ssh.
 
 from __future__ import annotations
 
+import random
 import shlex
+import subprocess
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from realize.errors import ConfigError
 from realize.net.ssh_command import SshChoice, SshHost
+from tests.support.requirements import find_program, needs
 
 #: What a shell or ssh would act on.
 ACTIVE = "$(`'\"\\ \n;&|<>*?{}=\0~/"
@@ -68,6 +71,42 @@ def test_no_name_is_an_option_or_a_command(
         assert not name.startswith("-")
         assert not set(name) & set(ACTIVE)
     assert shlex.split(words[-1]) == [program, "serve"]
+
+
+@needs("bash", "dash")
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+def test_a_shell_over_there_takes_the_program_for_one_word(shell: str) -> None:
+    """
+    Whatever it is called: ten thousand names, and nothing that is in them is run.
+    """
+    chance = random.Random(0)  # noqa: S311 - the same each time
+    letters = f"ab1-.é{ACTIVE}".replace("\0", "").replace("\n", "")
+    names = [
+        "".join(chance.choices(letters, k=chance.randint(1, 30))) for _ in range(20_000)
+    ]
+    lines = []
+    asked = []
+    for name in names:
+        try:
+            choice = SshChoice.parse("ssh", name)
+        except ConfigError:
+            continue
+        if not name.startswith("~/"):
+            asked.append(name)
+            lines.append(f"printf '%s\\0' {choice.remote_command}")
+    assert len(asked) > 10_000
+    program = find_program(shell)
+    assert program
+    done = subprocess.run(
+        [program],
+        input="\n".join(lines).encode(),
+        capture_output=True,
+        check=True,
+        env={"PATH": "/nowhere"},
+    )
+    assert not done.stderr
+    words = [word for name in asked for word in (name, "serve")]
+    assert done.stdout.decode().split("\0")[:-1] == words
 
 
 @pytest.mark.parametrize(
