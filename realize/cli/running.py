@@ -7,9 +7,10 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any, Final
 
-from attrs import define
+from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.error import ConnectingCancelledError
+from twisted.python.failure import Failure
 from txaio.tx import make_logger
 
 from realize.cli.exits import Exit, exit_after, exit_for
@@ -94,13 +95,15 @@ class _Running:
     _attempts: Attempts
     _reactor: Any
     _task: Deferred[None] | None = None
+    _over: Deferred[None] = field(factory=Deferred)
 
     async def run(self) -> None:
         """
         Move, until the end or until stopped.
         """
         self._task = Deferred.fromCoroutine(self._retry.run())
-        await self._task
+        self._task.addBoth(self._end)
+        await self._over
 
     def stop(self) -> bool:
         """
@@ -118,7 +121,18 @@ class _Running:
         """
         self._retry.abort()
         if self._task is not None:
-            self._reactor.callLater(CLOSING_AT_ONCE, self._task.cancel)
+            self._reactor.callLater(CLOSING_AT_ONCE, self._give_up, self._task)
+
+    def _give_up(self, task: Deferred[None]) -> None:
+        """
+        Wait no longer, not even for what a cancelled move has to close.
+        """
+        task.cancel()
+        self._end(Failure(CancelledError()))
+
+    def _end(self, result: Failure | None) -> None:
+        if not self._over.called:
+            self._over.callback(result)
 
 
 async def _let_go(opener: Opener, reactor: Any, output: Output, seconds: float) -> None:

@@ -124,8 +124,8 @@ class Stopper(AbstractContextManager["Stopper"]):
         self._calls.append(self._reactor.callLater(GRACE, self._target.abort))
         waits = self._target.stop()
         self._say(
-            f"{why}: finishing what is in progress, {format_duration(GRACE)} at most "
-            "(Ctrl-C stops at once)"
+            f"{why}: finishing what is in progress, {format_duration(GRACE + ENDING)} "
+            "at most (Ctrl-C stops at once)"
             if waits
             else why
         )

@@ -13,7 +13,8 @@ import pytest
 from twisted.internet.task import Clock
 
 from realize.cli.exits import Exit
-from realize.cli.stopping import GRACE, Stopper
+from realize.cli.stopping import ENDING, GRACE, Stopper
+from realize.units import format_duration
 
 
 class SignalClock(Clock):
@@ -82,7 +83,11 @@ def test_the_first_signal_stops_and_gives_ten_seconds(number: int) -> None:
         os.kill(os.getpid(), number)
         clock.wake()
         assert target.heard == ["stop"]
-        assert said[0].startswith("interrupted: finishing what is in progress")
+        most = format_duration(GRACE + ENDING)
+        assert said[0] == (
+            f"interrupted: finishing what is in progress, {most} at most "
+            "(Ctrl-C stops at once)"
+        )
         assert stopper.status == Exit.INTERRUPTED
         clock.advance(GRACE - 0.1)
         assert target.heard == ["stop"]
