@@ -52,7 +52,7 @@ _MOST_DESCRIPTORS: Final = 2**20
 
 #: Bytes of memory for what peers have begun: names of files that were offered and are
 #: not finished, digests of what is being compared.
-MEMORY: Final = 48 * 1024 * 1024
+MEMORY: Final = 32 * 1024 * 1024
 
 #: Seconds from one time that others are asked to give back to the next.
 ASK_BACK: Final = 1.0

@@ -33,7 +33,10 @@ MAX_IN_PROGRESS: Final = 16 * 1024 * 1024
 MAX_UNREAD: Final = 8 * 1024 * 1024
 
 #: The same for all connections of a process together, in bytes.
-MAX_TOTAL: Final = 256 * 1024 * 1024
+MAX_TOTAL: Final = 32 * 1024 * 1024
+
+#: Requests of one connection, however small, before the others have their turn.
+MAX_IN_TURN: Final = 64
 
 #: What is written to the transport at once, in bytes.
 SLICE: Final = BULK
@@ -189,17 +192,25 @@ class Intake:
         self._budget = budget
         self._resume = resume
         self._requests = 0
+        self._in_turn = 0
         self._in_progress = 0
         self._unread = 0
         self._check_soon: IDelayedCall | None = None
         self._stopped = False
         self.paused = False
 
+    def arrived(self) -> None:
+        """
+        Something came from the network, so the others have had their turn.
+        """
+        self._in_turn = 0
+
     def begin(self, nbytes: int) -> None:
         """
         A request came, with a payload of *nbytes* bytes.
         """
         self._requests += 1
+        self._in_turn += 1
         self._hold(nbytes)
 
     def end(self, nbytes: int) -> None:
@@ -254,6 +265,7 @@ class Intake:
     def _too_much(self) -> bool:
         return (
             self._requests >= MAX_REQUESTS
+            or self._in_turn >= MAX_IN_TURN
             or self._in_progress >= MAX_IN_PROGRESS
             or self._unread >= MAX_UNREAD
             or (self._budget.exhausted and self._in_progress + self._unread > 0)
@@ -265,6 +277,7 @@ class Intake:
 
     def _look(self) -> None:
         self._check_soon = None
+        self._in_turn = 0
         if self._too_much():
             if self._budget.exhausted:
                 self._budget.when_free(self._look_soon)

@@ -284,6 +284,7 @@ class Link(Protocol, amp.BoxDispatcher, amp.CommandLocator):
         self.heard = self.clock.seconds()
         if self.ended:
             return  # closing takes seconds, in which a peer could send gigabytes
+        self._intake.arrived()
         if self._box is None:
             self._boxes += data
         else:

@@ -17,7 +17,13 @@ from twisted.protocols.amp import AmpBox
 from realize.errors import InternalError, PeerError, PeerGone, peer_errors
 from realize.model import MAX_BATCH_BYTES, Range
 from realize.wire import commands
-from realize.wire.flow import MAX_IN_PROGRESS, MAX_REQUESTS, MAX_UNREAD, SLICE
+from realize.wire.flow import (
+    MAX_IN_PROGRESS,
+    MAX_IN_TURN,
+    MAX_REQUESTS,
+    MAX_UNREAD,
+    SLICE,
+)
 from realize.wire.link import ALIVE_AFTER, SILENCE
 from realize.wire.payload import MAX_PAYLOAD, pack
 from tests.support.inbox import check_any_pieces, make_net, open_both, piece, use
@@ -235,6 +241,24 @@ class TestTooMuch:
             store.let_go()
             client.wires.clock.advance(0)
         assert [each[3] for each in store.begun] == [b"%16d" % n for n in range(99)]
+
+    def test_many_at_once_take_turns(self, net):
+        """
+        However small requests are and however many arrive at once, the others have
+        their turn after so many.
+        """
+        client = net.client()
+        begun: list[Any] = []
+        dispatch = client.server.dispatchCommand
+        client.server.dispatchCommand = lambda box: begun.append(box) or dispatch(box)
+        one = AmpBox(_command=b"Alive").serialize()
+        client.server.dataReceived(one * 1000)
+        assert len(begun) == MAX_IN_TURN
+        seen: list[int] = []
+        client.wires.clock.callLater(0, lambda: seen.append(len(begun)))
+        client.wires.clock.advance(0)
+        assert seen == [2 * MAX_IN_TURN]
+        assert len(begun) == 1000
 
     def test_both_send_buffers_full(self, net):
         """
