@@ -42,7 +42,7 @@ from realize.store.identity import version_of
 from realize.store.names import Found, Naming
 from realize.store.numbered import Names
 from realize.store.partial import Partial
-from realize.store.present import proven
+from realize.store.present import proven, unreadable
 from realize.store.replaced import Replaced
 from realize.store.root import Root
 from realize.store.spelling import Shown, folded
@@ -419,11 +419,17 @@ class Commits:
                 for entry in entries:
                     entry.error = error
 
+    def _prove_readable(self, directory: int, entry: Entry) -> os.stat_result:
+        try:
+            return self._prove(directory, entry)
+        except OSError as error:
+            raise unreadable(error, entry.wanted.path) or error from None
+
     def _prove_and_sync(
         self, directory: int, shown: Shown | None, entry: Entry
     ) -> None:
         try:
-            entry.version = version_of(self._prove(directory, entry))
+            entry.version = version_of(self._prove_readable(directory, entry))
         except (DigestMismatch, FileNotFoundError):
             both = self._conflicts.choice == "keep-both" and not entry.exact
             if not both or not self._find_same(directory, entry):

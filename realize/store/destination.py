@@ -53,7 +53,7 @@ from realize.store.numbered import Names
 from realize.store.offers import Offers
 from realize.store.older import Older
 from realize.store.partial import Partial
-from realize.store.present import held, proven
+from realize.store.present import held, proven, unreadable
 from realize.store.requests import affordable, check_paths, too_much
 from realize.store.root import Root
 from realize.store.signing import Signer, opening_present, signed_bytes
@@ -317,6 +317,8 @@ class LocalDestination:
                 with self._root.directory(parent_of(path.raw)) as directory:
                     results.append(self._compare_one(directory, path.name, wanted))
             except Exception as error:  # noqa: BLE001 - of this file only
+                if isinstance(error, OSError):
+                    error = unreadable(error, wanted.path) or error
                 failed = self._root.error_of(error, wanted.path, "read")
                 results.append(Failure.of(failed))
         return results

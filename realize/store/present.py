@@ -4,6 +4,7 @@ Files that the destination has already.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from realize.digest import is_sparse, new_hasher
-from realize.errors import DigestMismatch, NameTaken
+from realize.errors import DigestMismatch, NameTaken, PeerError
 from realize.model import Held, carried
 from realize.paths import printable
 from realize.store.guesses import Guesses, Unlimited
@@ -22,6 +23,12 @@ from realize.store.sparse import allocated, digest_file
 _UNLIMITED: Final = Unlimited()
 
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+#: What opening or reading says of a file whose content cannot be had.
+_UNREADABLE: Final = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EIO, errno.EBADMSG, errno.EUCLEAN}
+)
 
 
 def look(directory: int, name: bytes) -> os.stat_result | None:
@@ -79,6 +86,19 @@ def open_present(directory: int, name: bytes, version: bytes) -> Iterator[int]:
         raise disk_error(error, name, "read") from None
     finally:
         os.close(fd)
+
+
+def unreadable(error: OSError, path: bytes) -> PeerError | None:
+    """
+    What to say if a present file cannot be read: like one that differs it may be
+    replaced.  None if that is not what an error means.
+    """
+    if error.errno not in _UNREADABLE:
+        return None
+    reason = os.strerror(error.errno)
+    return DigestMismatch(
+        f"{printable(path)}: the present file cannot be read: {reason}"
+    )
 
 
 @contextmanager

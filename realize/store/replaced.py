@@ -36,13 +36,14 @@ class Replaced:
         """
         Keep a file that is about to be replaced, if it is large.
 
-        Not on another host: NFS would not replace a file that is open here, but rename
-        it away first, and for a moment nothing would have the name.
+        Not where others have the files too, such as a server: that does not wait for
+        us, and NFS would not replace a file that is open here, but rename it away
+        first, and for a moment nothing would have the name.
 
         :param directory: descriptor.
         """
         with suppress(OSError):
-            if FileSystem.known_at(directory).remote:
+            if FileSystem.known_at(directory).cached:
                 return
             fd = os.open(
                 name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory

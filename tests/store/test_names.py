@@ -4,6 +4,7 @@ What names lead to, and how finished files get theirs.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -12,11 +13,13 @@ from pathlib import Path
 import pytest
 
 from realize.conflicts import Conflicts
-from realize.errors import AlreadyExists, NoSuchFile
+from realize.errors import AlreadyExists, NameTaken, NoSuchFile
 from realize.model import Offer
+from realize.store import names as names_module
 from realize.store.names import Naming, find, unlink
 from realize.store.partial import Partial
 from realize.store.replaced import Replaced
+from realize.store.spelling import Shown
 from tests.support.fuse.mounting import mount, needs_fuse
 from tests.support.fuse.switches import Fault, Switches
 from tests.support.putting import Putting, codes, contents, finish_of
@@ -158,6 +161,24 @@ def test_a_file_that_nobody_writes_is_left_where_it_is(tree, directory, partial)
         )
     assert contents(tree) == {"x": b"begin"}
     os.close(replaced.fd)
+
+
+def test_a_name_that_seems_free(tree, directory, partial, monkeypatch):
+    """
+    Because that is remembered: where two names may be one, what the directory shows
+    decides, and the file of the other name stays.
+    """
+
+    def unsupported(*names):
+        raise OSError(errno.EINVAL, "")
+
+    (tree / "README").write_bytes(b"old")
+    monkeypatch.setattr(names_module, "look", lambda directory, name: None)
+    monkeypatch.setattr(names_module, "rename_noreplace", unsupported)
+    naming = Naming(directory, Conflicts("replace"), Replaced(), Shown(directory))
+    with pytest.raises(NameTaken, match="takes README and readme for one name"):
+        naming.give(partial.fd, PARTIAL, b"readme", b"readme")
+    assert (tree / "README").read_bytes() == b"old"
 
 
 def test_taken_name(tree, directory, partial):

@@ -13,9 +13,12 @@ from blake3 import blake3
 from twisted.internet.defer import CancelledError
 
 from realize.errors import DigestMismatch, NameTaken
-from realize.model import MAX_TIME, MIN_TIME, Held
+from realize.model import MAX_TIME, MIN_TIME, Held, Offer
 from realize.store.identity import identity_of
 from realize.store.present import held, look, open_present, proven
+from tests.support.fuse.mounting import mount, needs_fuse
+from tests.support.fuse.switches import ALWAYS, Fault
+from tests.support.putting import Putting, codes, finish_of
 
 
 @pytest.fixture
@@ -152,6 +155,26 @@ def test_version_of_one_of_several_links(directory, tree):
         open_present(directory, b"file", version),
     ):
         pass
+
+
+@needs_fuse
+@pytest.mark.parametrize("call", ["open", "read"])
+@pytest.mark.parametrize("error", ["EACCES", "EIO"])
+def test_one_that_cannot_be_read_gives_way(tmp_path, call, error):
+    """
+    As one that differs does: nobody can tell whether it does.
+    """
+    with mount(tmp_path / "fs") as there:
+        (there.below / "x").write_bytes(b"old")
+        putting = Putting(there.root)
+        there.fail(Fault(call=call, error=error, path="/x", times=ALWAYS))
+        assert codes(putting.offer(Offer(b"x", 3))) == ["Held"]
+        (result,) = putting.finish(finish_of(b"x", b"new"))
+        assert result.code == DigestMismatch.code
+        assert result.text.startswith("x: the present file cannot be read: ")
+        assert codes(putting.put({b"x": b"new"})) == ["Finished"]
+        assert (there.below / "x").read_bytes() == b"new"
+        putting.close()
 
 
 def test_a_huge_hole_pauses(directory, tree):

@@ -114,14 +114,16 @@ def test_what_gave_way_counts_as_free(tmp_path):
         subprocess.run(["umount", "-l", disk], check=True)
 
 
-def test_not_on_another_host(directory, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", [0x6969, 0x65735546])
+def test_not_where_others_have_the_files(directory, tmp_path, monkeypatch, kind):
     """
-    NFS does not replace a file that is open here in one step.
+    NFS does not replace a file that is open here in one step, and a server in FUSE does
+    not wait for us.
     """
     (tmp_path / "x").touch()
     os.truncate(tmp_path / "x", 16 * MIB)
     held = Replaced()
-    monkeypatch.setattr(filesystem, "file_system_type", lambda fd: 0x6969)
+    monkeypatch.setattr(filesystem, "file_system_type", lambda fd: kind)
     held.hold(directory, b"x")
     assert not held
 

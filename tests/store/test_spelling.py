@@ -68,6 +68,19 @@ class TestShown:
     What a directory shows.
     """
 
+    def test_alike(self, directory, tree):
+        """
+        Only another name, and only one that may be the same.
+        """
+        (tree / "README").touch()
+        shown = Shown(directory)
+        assert shown.alike(b"readme") == b"README"
+        assert shown.alike(b"README") is None
+        assert shown.alike(b"other") is None
+        (tree / "OTHER").touch()
+        shown.forget()
+        assert shown.alike(b"other") == b"OTHER"
+
     def test_names_that_came_later(self, directory, tree):
         """
         Are found; the directory is listed again before anything is said to be missing.
@@ -276,22 +289,6 @@ def test_changed_into_another_of_the_batch(
     putting = Putting(path)
     assert codes(putting.offer(Offer(changed.encode(), 7))) == ["NAME_TAKEN"]
     putting.close()
-
-
-@needs_fuse
-def test_a_name_that_seems_free(tmp_path):
-    """
-    Because that is remembered; a file of another spelling does not give way to it.
-    """
-    switches = Switches(folds=True, cache_s=20, noreplace="refused")
-    with mount(tmp_path / "fs", switches) as there:
-        putting = Putting(there.root)
-        putting.send({b"readme": b"two"})
-        assert not (there.root / "readme").exists()
-        (there.below / "README").write_bytes(b"one")
-        assert codes(putting.finish(finish_of(b"readme", b"two"))) == ["NAME_TAKEN"]
-        assert (there.below / "README").read_bytes() == b"one"
-        putting.close()
 
 
 @needs_fuse
