@@ -178,7 +178,7 @@ async def run_move(
         ends = opener.ends
         hook = MovedHook(reactor, hook_choice, ends.source, ends.destination)
         observers.append(hook)
-    mover = Mover(settings, reactor, Observers(observers), receipts)
+    mover = Mover(settings, reactor, Observers(observers), receipts, throttling.take)
     running = _Running(
         Retry(mover, opener.open, reactor, random.random, attempts), attempts, reactor
     )

@@ -71,7 +71,8 @@ class Throttling:
         self._telling: Deferred[str] = succeed("")
         self._follow: Callable[[int | None], None] = lambda rate: None
         rates: dict[Way, int | None] = {"up": choice.up_rate, "down": choice.down_rate}
-        for way in self._peers:
+        self._taken = 0
+        for way in self.ways:
             self._settings[way].configure(rates[way], "the command line")
 
     def _setting(self, way: Way) -> Setting:
@@ -99,10 +100,9 @@ class Throttling:
             now and whenever it changes; None for no limit.
         """
         self._say, self._follow = say, follow
+        self._noted = ""
         choice = self._choice
-        if choice.both and not self._peers:
-            say("--throttle has no effect: nothing of this move crosses the network")
-        if choice.up and "up" not in self._peers:
+        if choice.up and "up" not in self.ways:
             say("--throttle-up has no effect: the destination is on this host")
         if choice.down and "down" not in self._peers:
             say("--throttle-down has no effect: the source is on this host")
@@ -146,7 +146,7 @@ class Throttling:
         await self._attached[peer].set_throttle(rates=rates)
 
     def _changed(self) -> None:
-        rates = [self.effective(way) for way in self._peers]
+        rates = [self.effective(way) for way in self.ways]
         smallest = min((each for each in rates if each is not None), default=None)
         self._follow(smallest)
         # What the other end allows arrives a moment after the connection was made.
@@ -157,14 +157,15 @@ class Throttling:
         if len(self._attached) < len(set(self._peers.values())):
             return
         text = ", ".join(self._described())
-        limited = any(self.effective(way) is not None for way in self._peers)
+        limited = any(self.effective(way) is not None for way in self.ways)
         if text != self._noted and (self._noted or limited):
             self._noted = text
             if not self._quiet:
                 self._say(f"limits: {text}")
 
     def _described(self) -> Iterator[str]:
-        for way, peer in self._peers.items():
+        for way in self.ways:
+            peer = self._peers.get(way, "")
             asked, holds = self._limits[way].rate, self.effective(way)
             text = f"{way} {format_rate(holds)}"
             if asked != holds:
@@ -176,9 +177,20 @@ class Throttling:
     @property
     def ways(self) -> list[Way]:
         """
-        The directions that exist in this move.
+        The directions that exist in this move; between two local ends, up alone.
         """
-        return list(self._peers)
+        return list(self._peers) or ["up"]
+
+    def take(self, nbytes: int) -> float:
+        """
+        Take what is to be read from the limit, where no line is that it holds for.
+
+        :returns: seconds to wait before that is read.
+        """
+        if self._peers:
+            return 0.0
+        self._taken += nbytes
+        return self._limits["up"].take(nbytes)
 
     def asked(self, way: Way) -> int | None:
         """
@@ -204,8 +216,11 @@ class Throttling:
 
     def counted(self, way: Way) -> int:
         """
-        Bytes that went this way over the present connection.
+        Bytes that went this way over the present connection, or were read of a local
+        source.
         """
+        if not self._peers:
+            return self._taken
         attached = self._attached.get(self._peers.get(way, ""))
         if attached is None:
             return 0
@@ -225,7 +240,7 @@ class Throttling:
         :returns: what the user should know about it; empty if nothing.
         :raises ValueError: *rate* is out of range; nothing has changed.
         """
-        if way not in self._peers:
+        if way not in self.ways:
             end = "destination" if way == "up" else "source"
             return f"{way} has no effect: the {end} is on this host"
         self._settings[way].say(rate, seconds, "realize throttle")

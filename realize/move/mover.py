@@ -13,7 +13,7 @@ from realize.move.pace import Pace
 from realize.move.places import Places
 from realize.move.receipts import NO_RECEIPTS, Receipts
 from realize.move.rehearsal import Rehearsal
-from realize.move.run import Run
+from realize.move.run import Run, Take
 from realize.move.tally import Item, Tally
 from realize.move.window import Window
 from realize.store.interface import Destination, Source
@@ -35,7 +35,9 @@ class Mover:
         clock: IReactorTime,
         observer: MoveObserver,
         receipts: Receipts = NO_RECEIPTS,
+        take: Take = lambda _nbytes: 0.0,
     ) -> None:
+        self._take = take
         self._receipts = receipts
         self._settings = settings
         self._clock = clock
@@ -115,7 +117,14 @@ class Mover:
         self._window.clear()
         pace = Pace(line, self._clock, self._settings.open_files)
         run = Run(
-            line, source, destination, self._tally, self._clock, pace, self._places
+            line,
+            source,
+            destination,
+            self._tally,
+            self._clock,
+            pace,
+            self._places,
+            self._take,
         )
         if self._pending:
             await run.try_out()

@@ -303,7 +303,7 @@ class Patcher:
         if not ranges:
             return b""
         try:
-            extents, data = await self._run.source.read(ranges)
+            extents, data = await self._run.read(ranges)
         except PeerError as error:
             progress.fail("source", Failure.of(error))
             return b""

@@ -4,19 +4,23 @@ What the steps of one run share.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from attrs import field, frozen
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 
 from realize.errors import DirectoryGone, DiskError, OverShare, PeerError
-from realize.model import Digests, Failure, Prefix
+from realize.model import Digests, Extent, Failure, Prefix, Range
 from realize.move.line import Line
 from realize.move.outcome import Side
 from realize.move.pace import Pace
 from realize.move.places import Places
 from realize.move.tally import Item, Tally
 from realize.store.interface import Destination, Source
+
+#: Takes bytes from a limit; returns the seconds to wait before they are read.
+Take = Callable[[int], float]
 
 
 @frozen(eq=False)
@@ -28,6 +32,7 @@ class Run:
     :ivar tally: hears what becomes of the files.
     :ivar pace: how much may be in progress.
     :ivar places: where the ends are.
+    :ivar take: bytes of the source that are to be read, from what it may be read at.
     """
 
     line: Line
@@ -37,6 +42,7 @@ class Run:
     clock: IReactorTime
     pace: Pace
     places: Places = field(factory=Places)
+    take: Take = lambda nbytes: 0.0
     _tried: list[bool] = field(factory=list, init=False)
 
     async def try_out(self) -> None:
@@ -48,6 +54,22 @@ class Run:
         if not self._tried:
             self._tried.append(True)
             await self.places.try_out(self.source, self.destination, self.line.start)
+
+    async def read(
+        self, ranges: Sequence[Range]
+    ) -> tuple[Sequence[Extent | Failure], bytes | memoryview]:
+        """
+        Let the source read, as soon as it may.
+
+        :raises PeerError: it can't.
+        """
+        await self._wait_for(sum(each.carried for each in ranges))
+        return await self.source.read(ranges)
+
+    async def _wait_for(self, nbytes: int) -> None:
+        seconds = self.take(nbytes)
+        if seconds > 0:
+            await deferLater(self.clock, seconds)
 
     def may_go_on(self) -> bool:
         """
@@ -115,6 +137,12 @@ class Run:
         :returns: those that it could read; the others are refused.
         """
         try:
+            await self._wait_for(
+                sum(
+                    max(0, min(prefix.length, item.file.size - item.file.holes))
+                    for item, prefix in zip(items, prefixes, strict=True)
+                )
+            )
             results = await self.source.digest(prefixes)
         except PeerError as error:
             self.refuse_all(items, error, "source")

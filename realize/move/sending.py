@@ -262,7 +262,7 @@ class Sender:
             for file in (item.file for item in batch)
         ]
         try:
-            extents, payload = await self._run.source.read(ranges)
+            extents, payload = await self._run.read(ranges)
         except PeerError as error:
             self._run.refuse_all(batch, error, "source")
             return [], 0
@@ -369,7 +369,7 @@ class Sender:
         flight = self._window.begin(wanted.carried, self._run.clock.seconds())
         result: Extent | Failure
         try:
-            (result,), data = await self._run.source.read([wanted])
+            (result,), data = await self._run.read([wanted])
         except PeerError as error:
             result, data = Failure.of(error), b""
         if isinstance(result, Extent):

@@ -527,22 +527,44 @@ def test_warnings(tmp_path: Path, choice: ThrottleChoice, says: list[str]) -> No
     move.stop()
 
 
-def test_local_move_is_not_limited(tmp_path: Path) -> None:
+def test_between_local_ends_reading_is_limited() -> None:
     """
-    --throttle cannot do anything there, and that is said.
+    Disks are shared too; what holds is said, and can be changed.
     """
     said: list[str] = []
+    followed: list[int | None] = []
     throttling = Throttling(
         EPollReactor(),  # type: ignore[abstract]
         LocalPlace(b"a"),
         LocalPlace(b"b"),
         ThrottleChoice(both=Rate(1000)),
     )
+    throttling.begin(said.append, followed.append)
+    assert said == ["limits: up 1000 B/s"]
+    assert (throttling.ways, followed) == (["up"], [1000])
+    assert throttling.take(5000) == pytest.approx(5, abs=0.5)
+    assert throttling.counted("up") == 5000
+    Deferred.fromCoroutine(throttling.set("up", None, None))
+    assert throttling.take(5000) == 0
+    assert followed[-1] is None
+    throttling.stop()
+
+
+def test_down_means_nothing_between_local_ends() -> None:
+    """
+    There is one way, from a disk to a disk, and it is up.
+    """
+    said: list[str] = []
+    throttling = Throttling(
+        EPollReactor(),  # type: ignore[abstract]
+        LocalPlace(b"a"),
+        LocalPlace(b"b"),
+        ThrottleChoice(down=Rate(1000)),
+    )
     throttling.begin(said.append, lambda rate: None)
-    assert said == [
-        "--throttle has no effect: nothing of this move crosses the network"
-    ]
-    assert throttling.ways == []
+    assert said == ["--throttle-down has no effect: the source is on this host"]
+    assert throttling.take(5000) == 0
+    throttling.stop()
 
 
 @needs(root=True)
