@@ -127,7 +127,7 @@ class Ends:
         One run, after which what was moved, and only that, is gone from the source.
         """
         said = self.world.realize(
-            *("move", "--output=json", "--settle=0", *words),
+            *("move", "--on-conflict=replace", "--output=json", "--settle=0", *words),
             *(self.source, self.destination),
             status=None,
             **more,

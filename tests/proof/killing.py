@@ -190,7 +190,9 @@ class Killing:
             if process is not None:
                 process.kill()
                 process.wait()
-        self.world.realize("move", "--output=quiet", *self.words)
+        self.world.realize(
+            "move", "--on-conflict=replace", "--output=quiet", *self.words
+        )
         assert_moved(before, self.source, self.destination)
         for path in (self.source, self.destination):
             _clear(path)
@@ -198,6 +200,7 @@ class Killing:
     def _start(self) -> subprocess.Popen[bytes]:
         return self.world.begin(
             "move",
+            "--on-conflict=replace",
             "--output=quiet",
             *self.words,
             stdout=subprocess.DEVNULL,

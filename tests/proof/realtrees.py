@@ -167,7 +167,7 @@ def run(trial: Trial, world: World) -> None:
 
 
 def _checked(world: World, one: str | Path, other: str | Path) -> None:
-    process = world.begin("move", "--output=quiet", one, other)
+    process = world.begin("move", "--on-conflict=replace", "--output=quiet", one, other)
     _, err = process.communicate()
     if process.returncode:
         raise SystemExit(f"realize ended with {process.returncode}: {err.decode()}")

@@ -210,7 +210,8 @@ def test_no_version_is_lost(
     world = World.create(tmp_path / "world")
     call, is_there = MOMENTS[moment]
     process = world.begin(
-        *("move", scene.source, scene.inbox), wrapper=call(scene).delaying(HELD)
+        *("move", "--on-conflict=replace", scene.source, scene.inbox),
+        wrapper=call(scene).delaying(HELD),
     )
     try:
         deadline = time.monotonic() + PATIENCE
@@ -241,7 +242,7 @@ def test_no_version_is_lost(
         assert content in survivors
     elif change is delete and moment != "hidden":
         assert survivors in ([], [CONTENT])
-    world.realize("move", scene.source, scene.inbox)
+    world.realize("move", "--on-conflict=replace", scene.source, scene.inbox)
     if content is not None:
         assert scene.moved.read_bytes() == content
     assert list(scene.source.iterdir()) == []
@@ -257,7 +258,9 @@ def test_no_mixture_of_versions_gets_a_name(tmp_path: Path, scene: Scene) -> Non
     scene.file.write_bytes(old)
     time.sleep(0.06)
     wrapper = Call("pread64", scene.file).delaying(HELD / 2)
-    process = world.begin("move", scene.source, scene.inbox, wrapper=wrapper)
+    process = world.begin(
+        "move", "--on-conflict=replace", scene.source, scene.inbox, wrapper=wrapper
+    )
     try:
         part = scene.inbox / ".file.realize-part"
         deadline = time.monotonic() + PATIENCE
@@ -274,7 +277,7 @@ def test_no_mixture_of_versions_gets_a_name(tmp_path: Path, scene: Scene) -> Non
     assert process.returncode == 4
     assert not scene.moved.exists()
     assert scene.file.read_bytes() == new
-    world.realize("move", scene.source, scene.inbox)
+    world.realize("move", "--on-conflict=replace", scene.source, scene.inbox)
     assert scene.moved.read_bytes() == new
 
 
@@ -379,7 +382,12 @@ def _log_scene(tmp_path: Path) -> Scene:
 
 
 def _realize(source: Path, target: Path) -> int:
-    command: list[str | Path] = [PROGRAMS / "realize", "move", "--output=quiet"]
+    command: list[str | Path] = [
+        PROGRAMS / "realize",
+        "move",
+        "--on-conflict=replace",
+        "--output=quiet",
+    ]
     return subprocess.run(
         [*command, source, target],
         check=False,

@@ -64,7 +64,9 @@ def move(world: World, *words: str | Path, **more: Any) -> Said:
     """
     Run a move with JSON output.
     """
-    return world.realize("move", "--output=json", *words, **more)
+    return world.realize(
+        "move", "--on-conflict=replace", "--output=json", *words, **more
+    )
 
 
 @needs("strace", "mkfs.ext4", root=True, loop=True)
@@ -137,7 +139,8 @@ def test_a_disk_that_is_pulled_out_between_rename_and_fsync(
         inbox.mkdir()
         disk.settle()
         process = world.begin(
-            *("move", source, inbox), wrapper=Call("fsync", inbox).delaying(1)
+            *("move", "--on-conflict=replace", source, inbox),
+            wrapper=Call("fsync", inbox).delaying(1),
         )
         try:
             while not (inbox / "file").exists():
@@ -231,7 +234,7 @@ def test_a_read_only_file_system(
         assert (ends[0] / "file").read_bytes() == CONTENT
         assert checksums(ends[1]).keys() <= {b"file"}
         subprocess.run(["mount", "-o", "remount,rw", point], check=True)
-        world.realize("move", *ends)
+        world.realize("move", "--on-conflict=replace", *ends)
         assert (ends[1] / "file").read_bytes() == CONTENT
         assert not (ends[0] / "file").exists()
 

@@ -117,7 +117,12 @@ def test_a_writer(tmp_path: Path, kind: str) -> None:
         try:
             while writer.poll() is None:
                 said = ends.world.realize(
-                    "move", "--output=json", ends.source, ends.destination, status=None
+                    "move",
+                    "--on-conflict=replace",
+                    "--output=json",
+                    ends.source,
+                    ends.destination,
+                    status=None,
                 )
                 assert said.status in (0, 4), said
         finally:
@@ -157,7 +162,13 @@ def test_times(tmp_path: Path, kind: str) -> None:
                 until = time.monotonic() + 4
                 while time.monotonic() < until and writer.poll() is None:
                     said = ends.world.realize(
-                        *("move", "--output=json", ends.source, ends.destination),
+                        *(
+                            "move",
+                            "--on-conflict=replace",
+                            "--output=json",
+                            ends.source,
+                            ends.destination,
+                        ),
                         status=None,
                     )
                     assert said.status in (0, 4), said
@@ -193,7 +204,8 @@ def test_same_place(tmp_path: Path, kind: str, forth: bool) -> None:
         for below in ("", "folder"):
             source, destination = (end / below for end in ends)
             said = world.realize(
-                *("move", "--settle=0", source, destination), status=None
+                *("move", "--on-conflict=replace", "--settle=0", source, destination),
+                status=None,
             )
             assert digests(other) == before
             assert "Traceback" not in said.err
@@ -218,7 +230,7 @@ def test_killed(tmp_path: Path, kind: str, end: str) -> None:
         ends.before = digests(ends.source_below)
         for goal in (20, 120, 250):
             process = ends.world.begin(
-                *("move", "--output=quiet", "--settle=0"),
+                *("move", "--on-conflict=replace", "--output=quiet", "--settle=0"),
                 *(ends.source, ends.destination),
             )
             try:
@@ -297,7 +309,14 @@ def test_opposite_directions(tmp_path: Path, kind: str) -> None:
             for _ in range(4):
                 said.append(
                     ends.world.realize(
-                        *("move", "--settle=0", source, destination), status=None
+                        *(
+                            "move",
+                            "--on-conflict=replace",
+                            "--settle=0",
+                            source,
+                            destination,
+                        ),
+                        status=None,
                     )
                 )
 

@@ -73,6 +73,7 @@ def test_two_loops(world: World, elsewhere: Path, remote: bool) -> None:
                 source, destination = ends[::-1] if back else ends
                 running[back] = world.begin(
                     "move",
+                    "--on-conflict=replace",
                     source,
                     destination,
                     stdout=subprocess.DEVNULL,
@@ -83,7 +84,7 @@ def test_two_loops(world: World, elsewhere: Path, remote: bool) -> None:
         assert process.wait(60) in ENDINGS
     assert rounds > 4
     # What the last ones left hidden comes back, and all arrives.
-    world.realize("move", *ends, status=None)
-    world.realize("move", *ends, status=0)
+    world.realize("move", "--on-conflict=replace", *ends, status=None)
+    world.realize("move", "--on-conflict=replace", *ends, status=0)
     assert contents(there) == before
     assert contents(here) == set()

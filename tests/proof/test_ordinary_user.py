@@ -171,7 +171,14 @@ def test_killed_at_a_call(open_folder: Path, role: str, call: str) -> None:
         ends = scene.ends
         scene.fail(Fault(call=call, error=HANG, first=2))
         process = ends.world.begin(
-            *("move", "--output=quiet", "--settle=0", ends.source, ends.destination)
+            *(
+                "move",
+                "--on-conflict=replace",
+                "--output=quiet",
+                "--settle=0",
+                ends.source,
+                ends.destination,
+            )
         )
         try:
             deadline = time.monotonic() + PATIENCE

@@ -94,7 +94,14 @@ def realize(source: Path, inbox: Path) -> subprocess.Popen[bytes]:
     """
     The program under test.
     """
-    return _start(PROGRAMS / "realize", "move", "--output=quiet", source, inbox)
+    return _start(
+        PROGRAMS / "realize",
+        "move",
+        "--on-conflict=replace",
+        "--output=quiet",
+        source,
+        inbox,
+    )
 
 
 def _start(*command: str | Path) -> subprocess.Popen[bytes]:

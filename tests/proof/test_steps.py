@@ -264,12 +264,18 @@ def test_the_command_is_killed(scene: Scene, row: Row) -> None:
     before = checksums(scene.source)
     call = Call(row.call, scene.place(row))
     _end(
-        scene.world.begin("move", scene.source, scene.inbox, wrapper=call.killing()),
+        scene.world.begin(
+            "move",
+            "--on-conflict=replace",
+            scene.source,
+            scene.inbox,
+            wrapper=call.killing(),
+        ),
         -signal.SIGKILL,
     )
     scene.check(row)
     assert lost(before, scene.source, scene.inbox) == []
-    scene.world.realize("move", scene.source, scene.inbox)
+    scene.world.realize("move", "--on-conflict=replace", scene.source, scene.inbox)
     assert_moved(before, scene.source, scene.inbox)
 
 
@@ -337,7 +343,9 @@ def test_the_daemon_of_the_source_is_killed(scene: Scene, row: Row) -> None:
     scene.plant(row)
     before = checksums(scene.source)
     nas.start(wrapper=Call(row.call, scene.place(row)).killing())
-    process = scene.world.begin("move", "nas:inbox", scene.inbox)
+    process = scene.world.begin(
+        "move", "--on-conflict=replace", "nas:inbox", scene.inbox
+    )
     try:
         assert nas.daemon is not None
         assert nas.daemon.wait(PATIENCE) == -signal.SIGKILL
@@ -365,7 +373,9 @@ def test_a_partial_is_not_believed(tmp_path: Path, tail: bytes) -> None:
     before = checksums(source)
     world.nas.start()
     try:
-        said = world.realize("move", "--output=json", source, "nas:inbox")
+        said = world.realize(
+            "move", "--on-conflict=replace", "--output=json", source, "nas:inbox"
+        )
     finally:
         world.stop()
     assert said.json[-1]["kept"] == block

@@ -254,7 +254,14 @@ def test_killed_at_a_call(tmp_path: Path, role: str, fault: Fault) -> None:
         ends = scene.ends
         scene.fail(fault)
         process = ends.world.begin(
-            *("move", "--output=quiet", "--settle=0", ends.source, ends.destination)
+            *(
+                "move",
+                "--on-conflict=replace",
+                "--output=quiet",
+                "--settle=0",
+                ends.source,
+                ends.destination,
+            )
         )
         try:
             deadline = time.monotonic() + PATIENCE

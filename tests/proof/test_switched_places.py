@@ -99,7 +99,9 @@ def test_the_same_place(
             inbox.symlink_to(ends[1])
             ends[1] = "nas:inbox"
             world.nas.start()
-        said = world.realize("move", "--settle=0", *ends, status=None)
+        said = world.realize(
+            "move", "--on-conflict=replace", "--settle=0", *ends, status=None
+        )
         assert digests(fs.below) == before
         assert said.status != 0, said
         assert "the same" in said.err, said
@@ -153,7 +155,14 @@ def _move_to_and_fro(world: World, one: Path, two: Path) -> None:
     def go(source: Path, destination: Path) -> None:
         for _ in range(3):
             said.append(
-                world.realize("move", "--settle=0", source, destination, status=None)
+                world.realize(
+                    "move",
+                    "--on-conflict=replace",
+                    "--settle=0",
+                    source,
+                    destination,
+                    status=None,
+                )
             )
 
     threads = [
@@ -225,7 +234,15 @@ def test_a_source_that_keeps_everything(
         fs.switch(Switches(unlink=how))  # type: ignore[arg-type]
         before = digests(fs.below)
         said = world.realize(
-            *("move", "--settle=0", *words, fs.root, destination), status=None
+            *(
+                "move",
+                "--on-conflict=replace",
+                "--settle=0",
+                *words,
+                fs.root,
+                destination,
+            ),
+            status=None,
         )
         assert said.status == 1, said
         left = digests(fs.below)
