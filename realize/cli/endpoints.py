@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import posixpath
 import re
 import stat
 from collections.abc import Collection, Mapping
@@ -143,6 +144,10 @@ RemotePlace = PeerPlace | SshPlace
 Place = LocalPlace | RemotePlace
 
 
+#: How paths of Windows begin; a peer or host with one letter is written small.
+_DRIVE: Final = re.compile(r"[A-Za-z]:\\|[A-Z]:/")
+
+
 class UnknownPeer(ConfigError):
     """
     The configuration says nothing of a peer.
@@ -183,6 +188,8 @@ def parse_place(word: str, role: Role, peers: Mapping[str, PeerConfig]) -> Place
     """
     if not word:
         raise ConfigError(f"{role}: empty; for the current directory write '.'")
+    if (meant := _meant(word)) and not os.path.lexists(word):
+        raise ConfigError(f"{role}: {printable(word)}: {meant}")
     if is_remote(word):
         return _ssh_place(word, role) or _peer_place(word, role, peers)
     path = os.fsencode(word)
@@ -255,7 +262,9 @@ def _peer_place(word: str, role: Role, peers: Mapping[str, PeerConfig]) -> PeerP
         try:
             RelativePath.parse(raw)
         except UnsafePath as error:
-            raise ConfigError(f"{role}: {shown}: {error}") from None
+            plain = posixpath.normpath(rest)
+            write = "" if plain.startswith("..") else f"; write {name}:{plain}"
+            raise ConfigError(f"{role}: {shown}: {error}{write}") from None
     return PeerPlace(peer, directory, raw)
 
 
@@ -268,6 +277,24 @@ def _by_ssh(name: str, path: str) -> str:
     except ConfigError:
         host = "HOST"
     return f"{host}:/{printable(path) or 'PATH'}"
+
+
+def _meant(word: str) -> str:
+    """
+    What to write for a word of a kind that is not known here; empty for others.
+    """
+    if _DRIVE.match(word):
+        return (
+            "a path of Windows; write it as this host does, which may be "
+            f"'/mnt/{word[0].lower()}/{printable(word[3:].replace(chr(92), '/'))}'"
+        )
+    if word.startswith("~"):
+        home = os.path.expanduser(word)
+        what = f"write it without quotes, or write '{printable(home)}'"
+        if home == word:
+            what = "and there is no user of that name"
+        return f"~ is the shell's word for a home; {what}"
+    return ""
 
 
 def _no_peer(name: str, peers: Collection[str]) -> str:

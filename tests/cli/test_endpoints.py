@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -191,3 +192,37 @@ def test_what_is_refused(word: str, role: str, complaint: str) -> None:
         parse_place(word, "SRC" if role == "SRC" else "DST", PEERS)
     assert complaint in str(caught.value)
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("C:\\Users\\me", "a path of Windows; write it as this host does"),
+        ("C:/Users/me", "may be '/mnt/c/Users/me'"),
+        ("~/nowhere-at-all", "write it without quotes, or write '"),
+        ("~nobody-at-all/x", "there is no user of that name"),
+        ("nas:inbox/../outbox", "; write nas:outbox"),
+        ("nas:inbox//x", "; write nas:inbox/x"),
+    ],
+)
+@pytest.mark.parametrize("role", ["SRC", "DST"])
+def test_first_mistakes_are_told_what_to_write(
+    word: str, says: str, role: Literal["SRC", "DST"]
+) -> None:
+    """
+    Paths of another system, what a shell would have replaced, and detours.
+    """
+    with pytest.raises(ConfigError) as raised:
+        parse_place(word, role, PEERS)
+    assert says in str(raised.value)
+
+
+def test_files_of_such_names_are_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    If they are there.
+    """
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "~x").mkdir()
+    assert parse_place("~x", "DST", PEERS) == LocalPlace(b"~x")
