@@ -181,6 +181,36 @@ def test_a_name_that_seems_free(tree, directory, partial, monkeypatch):
     assert (tree / "README").read_bytes() == b"old"
 
 
+@pytest.mark.parametrize("taken", [False, True])
+@pytest.mark.parametrize("strict", [False, True])
+def test_nothing_can_be_promised(tree, directory, partial, monkeypatch, strict, taken):
+    """
+    Without links and ``RENAME_NOREPLACE`` a free name is given only to those who do not
+    need the promise, and one that is taken to nobody.
+    """
+
+    def unsupported(*_args):
+        raise OSError(errno.EINVAL, "")
+
+    def no_links(*_args, **_more):
+        raise PermissionError(errno.EPERM, "")
+
+    if taken:
+        (tree / "x").write_bytes(b"old")
+    monkeypatch.setattr(names_module, "rename_noreplace", unsupported)
+    monkeypatch.setattr(names_module.os, "link", no_links)
+    naming = Naming(directory, Conflicts("fail", strict=strict), Replaced())
+    if strict or taken:
+        with pytest.raises(PermissionError if strict else AlreadyExists):
+            naming.give(partial.fd, PARTIAL, b"x", b"x")
+        assert (tree / "x").exists() == taken
+    else:
+        how, _ = naming.give(partial.fd, PARTIAL, b"x", b"x")
+        assert how == "written"
+    if taken:
+        assert (tree / "x").read_bytes() == b"old"
+
+
 def test_taken_name(tree, directory, partial):
     """
     Gives way only if it may.
