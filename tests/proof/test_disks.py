@@ -221,7 +221,7 @@ def test_a_read_only_file_system(
 ) -> None:
     """
     At the destination nothing can be put; at the source nothing can be taken away,
-    and what has arrived stays there.
+    which is told before anything is sent.
     """
     with tmpfs(tmp_path / "frozen", "size=8m") as point:
         (point / "there").mkdir()
@@ -229,10 +229,13 @@ def test_a_read_only_file_system(
         (ends[0] / "file").write_bytes(CONTENT)
         subprocess.run(["mount", "-o", "remount,ro", point], check=True)
         said = move(world, *ends, status=1)
-        end = str(point)
-        assert failures(said)["file"] == (end, "DISK")
+        if which == "destination":
+            assert failures(said)["file"] == (str(point), "DISK")
+        else:
+            notices = [each for each in said.json if each["event"] == "notice"]
+            assert [each["kind"] for each in notices] == ["unremovable"]
         assert (ends[0] / "file").read_bytes() == CONTENT
-        assert checksums(ends[1]).keys() <= {b"file"}
+        assert checksums(ends[1]) == {}
         subprocess.run(["mount", "-o", "remount,rw", point], check=True)
         world.realize("move", "--on-conflict=replace", *ends)
         assert (ends[1] / "file").read_bytes() == CONTENT
@@ -315,8 +318,8 @@ def test_what_may_not_be_read_or_removed(
     world: World, which: str, nobody: Sequence[str | Path]
 ) -> None:
     """
-    A sub-directory or file of somebody else's is reported, and the rest is moved.  A
-    file that may be read but not removed stays at the source.
+    A sub-directory or file of somebody else's is reported, and the rest is moved.  What
+    may be read but not removed stays at the source, and its directory is told of.
     """
     base = Path("/tmp") / f"realize-nobody-{os.getpid()}"
     source, inbox = base / "source", base / "inbox"
@@ -338,7 +341,10 @@ def test_what_may_not_be_read_or_removed(
         assert (inbox / "open" / "fine").read_bytes() == CONTENT
         lines = [each for each in said.json if each.get("path", "") in _BAD]
         assert len(lines) == 1
-        assert lines[0]["event"] == ("notice" if which == "directory" else "file")
+        assert lines[0]["event"] == ("file" if which == "file" else "notice")
+        if which == "kept":
+            assert (lines[0]["kind"], lines[0]["path"]) == ("unremovable", "closed")
+            assert not (inbox / "closed").exists()
     finally:
         subprocess.run(["rm", "-rf", base], check=True)
 
