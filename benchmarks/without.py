@@ -9,11 +9,13 @@ is moved this way is not safe.  Both ends have to be run like this.
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import os
 import runpy
 import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 
@@ -77,11 +79,8 @@ def _digests() -> None:
     """
     import blake3 as library
 
-    # Its digests tell places apart, and stay.
-    importlib.import_module("realize.store.root")
-
     class Same:
-        def __init__(self, _data: object = b"") -> None:
+        def __init__(self, _data: object = b"", **_options: object) -> None:
             pass
 
         def update(self, _data: object) -> None:
@@ -95,10 +94,11 @@ def _digests() -> None:
 
     real = library.blake3
     vars(library)["blake3"] = Same
-    from realize.store import partial, present, reading
-
+    digest = importlib.import_module("realize.digest")
     vars(library)["blake3"] = real
-    assert {module.blake3 for module in (partial, present, reading)} == {Same}
+    # Those that tell places and blocks apart stay.
+    root = importlib.import_module("realize.store.root")
+    assert (digest.blake3, root.blake3) == (Same, real)
 
 
 def _fsync() -> None:
@@ -120,10 +120,11 @@ def _leases() -> None:
     """
     from realize.store import guard as module
 
-    guard: Any = module.Guard
-    guard._lease = lambda *_: True
-    guard.is_unbroken = lambda *_: True
-    guard.open = lambda *words, **more: guard.open_leased(*words, **more)[0]
+    def granted(_fd: int, _command: int, _argument: int = 0) -> int:
+        return fcntl.F_RDLCK
+
+    names = {name: getattr(fcntl, name) for name in dir(fcntl)}
+    vars(module)["fcntl"] = SimpleNamespace(**names | {"fcntl": granted})
 
 
 WITHOUT = {"TLS": _tls, "digests": _digests, "fsync": _fsync, "leases": _leases}
