@@ -154,7 +154,7 @@ def _refuse_misspelt(ctx: click.Context, args: Sequence[str]) -> None:
     word = args[0]
     if word.startswith("-"):
         return
-    close = difflib.get_close_matches(word, COMMANDS, n=1)
+    close = difflib.get_close_matches(word, COMMANDS, n=1, cutoff=0.7)
     if "/" in word or ":" in word or os.path.lexists(word):
         return
     if close:

@@ -41,6 +41,7 @@ from realize.store.hidden import (
     HiddenNames,
     HidingPlace,
     find_held,
+    find_hidden,
     hide,
     is_seen,
     is_there,
@@ -213,7 +214,8 @@ class Remover:
     ) -> list[Removed | Failure]:
         """
         A file that is not there to be hidden has not gone if somebody else hides it:
-        another move, or a session of ours whose line was cut.
+        another move, or a session of ours whose line was cut.  One that a crash left
+        hidden is for the next listing.
         """
         names = {
             RelativePath.parse(file.path).name
@@ -221,14 +223,18 @@ class Remover:
             if isinstance(result, Removed) and not result.found
         }
         held = find_held(directory, names) if names else names
-        return [
-            Failure.of(Busy(f"{printable(file.path)}: another move is removing it"))
-            if isinstance(result, Removed)
-            and not result.found
-            and RelativePath.parse(file.path).name in held
-            else result
-            for file, result in zip(files, results, strict=True)
-        ]
+        looked: list[Removed | Failure] = []
+        for file, result in zip(files, results, strict=True):
+            name = RelativePath.parse(file.path).name
+            if isinstance(result, Removed) and not result.found and name in held:
+                shown = printable(file.path)
+                error: PeerError = Busy(f"{shown}: another move is removing it")
+                if find_hidden(directory, name):
+                    error = SourceChanged(f"{shown}: was left hidden by a crash")
+                looked.append(Failure.of(error))
+            else:
+                looked.append(result)
+        return looked
 
     def _make_group(self, directory: int, files: list[Removal]) -> _Group | None:
         if any(file.step == "hide" for file in files):

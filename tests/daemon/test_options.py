@@ -7,6 +7,8 @@ from __future__ import annotations
 import os
 
 import pytest
+from twisted.internet import defer
+from twisted.python import failure
 from twisted.scripts.twistd import ServerOptions
 
 from realize.daemon.options import Options
@@ -62,10 +64,15 @@ def test_complaints(words: list[str], said: str) -> None:
         ([], "twistd.pid"),
     ],
 )
-def test_no_pid_file_in_the_foreground(before: list[str], written: str) -> None:
+def test_no_pid_file_in_the_foreground(
+    before: list[str], written: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """
     Unless one is asked for: it would need a directory that can be written.
     """
+    # twistd begins to debug this whole process as soon as it reads that word.
+    monkeypatch.setattr(failure, "startDebugMode", lambda: None)
+    monkeypatch.setattr(defer, "setDebugging", lambda _on: None)
     parent = ServerOptions()
     parent.parseOptions([*before, "realized"])
     assert os.path.basename(parent["pidfile"]) == written

@@ -89,7 +89,10 @@ def test_two_moves_on_one_page(world: World) -> None:
     (world.folder / "there").mkdir()
     for number, name in enumerate(("camera", "scanner"), 1):
         grow(world.folder / name, number)
-        world.realize(name, "there", "--metrics-textfile", folder / f"{name}.prom")
+        world.realize(
+            *(name, "there", "--on-conflict=replace"),
+            *("--metrics-textfile", folder / f"{name}.prom"),
+        )
     port = free_port()
     exporter = subprocess.Popen(
         [

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.daemons
         (["."], "needs both SRC and DST"),
         ([".", ".", "."], "no name to arrive under"),
         (["mvoe", "."], "did you mean 'move'?"),
-        (["--output=json", "move", "a", "b"], "go after it"),
+        (["--output=json", "move", "a", "b"], "no such directory"),
         (["me", "me/sub"], "same directory, or one is inside"),
         (["move", "--config", "none.toml", "a", "b"], "none.toml: No such file"),
         (["move", "--privkey", "none.key", ".", "nas:inbox"], "none.key"),

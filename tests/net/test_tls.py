@@ -701,7 +701,7 @@ def test_closing_on_a_silent_peer() -> None:
         (ConnectionLost("broken"), PeerGone, "it was cut off: broken"),
         (ConnectionLost("Connection lost"), PeerGone, "cut off without a goodbye"),
         (ConnectionRefusedError(111, "x: 111"), PeerGone, "Connection refused"),
-        (DNSLookupError("no such host"), PeerGone, "DNS lookup failed: no such host"),
+        (DNSLookupError("no such host"), PeerGone, "no address is known for this name"),
         (
             SSL.Error([("SSL routines", "", "tlsv13 alert certificate required")]),
             PeerRefused,
