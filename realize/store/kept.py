@@ -164,6 +164,13 @@ class KeptDirectories:
                     return True
         return False
 
+    def let_go_idle(self) -> None:
+        """
+        Close those that nobody uses, because others need their descriptors.
+        """
+        while self.let_go_one():
+            pass
+
     def close(self) -> None:
         """
         Keep none.  Those that are being used are closed by their users.

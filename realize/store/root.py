@@ -136,6 +136,8 @@ class Root:
         self._base = base
         self._marker = marker
         self._kept = KeptDirectories(self._open, self._find, self.descriptors)
+        # The other end of a local move, or another peer, may need what lies idle here.
+        self.descriptors.ask_back = self._kept.let_go_idle
         self._lock = threading.Lock()
         self._filesystems: dict[int, FileSystem] = {}
         try:

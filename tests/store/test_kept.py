@@ -8,7 +8,8 @@ import os
 
 import pytest
 
-from realize.errors import NoSuchFile
+from realize.accounts import Resource
+from realize.errors import NoSuchFile, OverShare
 from realize.store.root import Root
 from tests.support.files import descriptors
 
@@ -72,3 +73,27 @@ def test_nothing_stays_open(root):
         root.close()
     # That of the root itself is gone too.
     assert descriptors() == before - 1
+
+
+def test_gives_way_to_others(tree):
+    """
+    What a root only keeps open is closed when another account gets nothing.
+    """
+    for number in range(6):
+        (tree / f"d{number}").mkdir()
+    clock = iter(range(100))
+    shared = Resource("few", "descriptors", 8, least=1, seconds=lambda: next(clock))
+    keeping = shared.account("local", "one")
+    root = Root.open(tree, descriptors=keeping)
+    try:
+        for number in range(6):
+            with root.directory(b"d%d" % number):
+                pass
+        assert keeping.held > 2
+        other = shared.account("local", "other")
+        with pytest.raises(OverShare):
+            other.take("x", 6)
+        assert keeping.held <= 1  # what it stands on
+        other.take("x", 2)
+    finally:
+        root.close()
