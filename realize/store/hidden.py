@@ -457,7 +457,7 @@ def find_hidden(directory: int, name: bytes) -> bool:
     :raises OSError: that cannot be found out.
     """
     for each in map(os.fsencode, os.listdir(directory)):
-        if name_of_hidden(each) == name:
+        if name_of_hidden(each) == name and is_abandoned(directory, each):
             return True
         if is_hidden_directory(each) and name in look_into_abandoned(directory, each):
             return True
