@@ -222,7 +222,9 @@ class Remover:
             for file, result in zip(files, results, strict=True)
             if isinstance(result, Removed) and not result.found
         }
-        held = find_held(directory, names) if names else names
+        if not names:
+            return results
+        held = find_held(directory, names)
         looked: list[Removed | Failure] = []
         for file, result in zip(files, results, strict=True):
             name = RelativePath.parse(file.path).name
